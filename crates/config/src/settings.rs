@@ -1,0 +1,367 @@
+//! The top level of `weir.yaml`.
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use crate::duration::Duration;
+use crate::expand::{Lookup, below};
+use crate::node::{KeyNode, Node, Value};
+use crate::parse;
+use crate::problem::{Problem, Problems};
+use crate::size::ByteSize;
+use crate::text::{Text, text_values};
+use crate::validate::{check, read, read_with};
+use crate::words;
+
+/// The key below which the integrations stand.
+const INTEGRATIONS: &str = "integrations";
+
+/// Everything in `weir.yaml`. No key is required: [`Settings::default`] is an empty file.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Settings {
+    /// The agent itself.
+    pub agent: Agent,
+    /// The integrations in the order of the file, with their own options unread.
+    pub integrations: Vec<Block>,
+    /// Which records go where. Empty: every record goes to every exporter that takes its signal.
+    pub routes: Vec<Route>,
+    /// What the process may use.
+    pub limits: Limits,
+    /// What a receiver promises.
+    pub delivery: Delivery,
+}
+
+/// What the file says about the agent itself.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Agent {
+    /// Name under which this machine appears. Default: the host name.
+    pub name: Option<String>,
+    /// Attributes on every record, such as `environment: production`.
+    #[serde(deserialize_with = "text_values")]
+    #[schemars(with = "BTreeMap<String, Text>")]
+    pub tags: BTreeMap<String, String>,
+    /// Time between two polls of a source that sets no interval of its own. Default: `10s`.
+    pub interval: Duration,
+}
+
+impl Default for Agent {
+    fn default() -> Agent {
+        Agent {
+            name: None,
+            tags: BTreeMap::new(),
+            interval: Duration::from_secs(10),
+        }
+    }
+}
+
+/// One integration as the file has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// Name of the integration: what stands before the first `/`, for example `otlp`.
+    pub kind: String,
+    /// Name of this instance, unique in the file: `otlp` or `otlp/backup`.
+    pub name: String,
+    /// Whether it runs: `enabled` in the block, `true` by default.
+    pub enabled: bool,
+    /// The mapping of its options, without `enabled`. Where it is not enabled, texts may still
+    /// hold variables that are not set.
+    pub node: Node,
+    /// Line of the key, from 1.
+    pub line: u32,
+    /// Column of the key, from 1.
+    pub column: u32,
+}
+
+impl Block {
+    /// Where the block stands, for [`read`]: `integrations.otlp/backup`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        below(INTEGRATIONS, &self.name)
+    }
+}
+
+/// A kind of telemetry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Signal {
+    /// Measurements.
+    Metrics,
+    /// Log records.
+    Logs,
+    /// Spans.
+    Traces,
+}
+
+/// Where the records of some sources go.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Names of the integrations whose records take this route. Empty: all.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// Signals that take this route: `metrics`, `logs`, `traces`. Empty: all.
+    #[serde(default)]
+    pub signals: Vec<Signal>,
+    /// Condition that a record must meet, such as `severity >= "WARN"`. Not read here.
+    #[serde(default)]
+    pub keep: Option<String>,
+    /// Resource attributes set on every record that passes.
+    #[serde(default, deserialize_with = "text_values")]
+    #[schemars(with = "BTreeMap<String, Text>")]
+    pub set: BTreeMap<String, String>,
+    /// Names of the exporters that get the records.
+    #[schemars(length(min = 1))]
+    pub to: Vec<String>,
+    /// The route as it stands in the file, for problems that point into it.
+    #[serde(skip, default = "nowhere")]
+    pub node: Node,
+}
+
+fn nowhere() -> Node {
+    Node::new(Value::Null, 1, 1)
+}
+
+/// What the process may use.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Memory for records on their way. Default: `128MiB`.
+    pub memory: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory: ByteSize::from_mebibytes(128),
+        }
+    }
+}
+
+/// What a receiver promises to those who send to it.
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Delivery {
+    /// When a receiver answers success. Default: `delivered`.
+    pub acknowledge: Acknowledge,
+}
+
+/// When a receiver answers success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Acknowledge {
+    /// After every exporter has delivered the record.
+    #[default]
+    Delivered,
+    /// As soon as the record is in the memory queue. It is lost if the process is killed.
+    Queued,
+}
+
+/// Everything but the integrations, as serde reads it.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Sections {
+    /// The agent itself.
+    agent: Agent,
+    /// Which records go where. Empty: every record goes to every exporter that takes its signal.
+    routes: Vec<Route>,
+    /// What the process may use.
+    limits: Limits,
+    /// What a receiver promises.
+    delivery: Delivery,
+}
+
+impl Settings {
+    /// Reads the text of a configuration file.
+    ///
+    /// # Errors
+    /// Everything that is wrong outside of the integrations' own options.
+    pub fn parse(file: &str, text: &str, lookup: &dyn Lookup) -> Result<Settings, Problems> {
+        let (settings, problems) = Settings::inspect(file, text, lookup);
+        problems.or(settings)
+    }
+
+    /// Like [`Settings::parse`], but gives the blocks of the integrations next to the problems, so
+    /// that their options can be checked too and all problems of a file be shown at once. With any
+    /// problem, use [`check`](crate::check) on the blocks, not [`read`], and run nothing: the
+    /// blocks may hold variables that are not set, and the rest of the settings are defaults.
+    #[must_use]
+    pub fn inspect(file: &str, text: &str, lookup: &dyn Lookup) -> (Settings, Problems) {
+        let (node, mut problems) = parse::load(file, text, lookup);
+        let Some(node) = node else {
+            return (Settings::default(), problems);
+        };
+        let (integrations, rest) = node.split(&[INTEGRATIONS]);
+        let mut sections = Sections::default();
+        if let Err(wrong) = check::<Sections>(file, &rest, "", &[INTEGRATIONS]) {
+            problems = problems.and(wrong);
+        }
+        if problems.is_empty() {
+            match read_with::<Sections>(file, &rest, "", &[INTEGRATIONS]) {
+                Ok(read) => sections = read,
+                Err(wrong) => problems = problems.and(wrong),
+            }
+        }
+        if let Some(wrong) = zero_interval(file, &rest, &sections) {
+            problems = problems.and(wrong.into());
+        }
+        let routes = rest.get("routes").map(Node::items).unwrap_or_default();
+        for (route, node) in sections.routes.iter_mut().zip(routes) {
+            route.node = node.clone();
+        }
+        let mut reader = Blocks {
+            file,
+            blocks: Vec::new(),
+            problems: Vec::new(),
+        };
+        if let Some(node) = integrations.get(INTEGRATIONS) {
+            reader.read(node);
+        }
+        let settings = Settings {
+            agent: sections.agent,
+            integrations: reader.blocks,
+            routes: sections.routes,
+            limits: sections.limits,
+            delivery: sections.delivery,
+        };
+        (settings, problems.and(Problems::new(reader.problems)))
+    }
+
+    /// The JSON Schema of the file; every block below `integrations` is an open mapping in it.
+    #[must_use]
+    pub fn schema() -> Json {
+        let mut schema = SchemaGenerator::default().into_root_schema_for::<Sections>();
+        schema.insert("title".to_owned(), json!("weir.yaml"));
+        if let Some(Json::Object(properties)) = schema.get_mut("properties") {
+            let block = json!({ "type": ["object", "null"] });
+            let integrations = json!({
+                "description": "The integrations: a name, or a name and an instance as in `otlp/backup`, with its options.",
+                "type": ["object", "null"],
+                "additionalProperties": block,
+            });
+            properties.insert(INTEGRATIONS.to_owned(), integrations);
+        }
+        schema.to_value()
+    }
+}
+
+fn zero_interval(file: &str, rest: &Node, sections: &Sections) -> Option<Problem> {
+    let node = rest.get("agent")?.get("interval")?;
+    let message = "the interval must be longer than zero";
+    sections.agent.interval.is_zero().then(|| {
+        Problem::at(file, node, "agent.interval", message).with_help("write `10s` for ten seconds")
+    })
+}
+
+struct Blocks<'a> {
+    file: &'a str,
+    blocks: Vec<Block>,
+    problems: Vec<Problem>,
+}
+
+impl Blocks<'_> {
+    fn read(&mut self, node: &Node) {
+        match &node.value {
+            Value::Null => {}
+            Value::Mapping(entries) => {
+                for (key, value) in entries {
+                    self.block(key, value);
+                }
+            }
+            _ => {
+                let message = format!(
+                    "expected the integrations by name, found {}",
+                    words::found(node, false)
+                );
+                self.problems.push(
+                    Problem::at(self.file, node, INTEGRATIONS, message).with_help(
+                        "write each integration as a key with its options below it: `prometheus:`",
+                    ),
+                );
+            }
+        }
+    }
+
+    fn block(&mut self, key: &KeyNode, value: &Node) {
+        let path = below(INTEGRATIONS, &key.name);
+        if let Err((message, help)) = check_name(&key.name) {
+            let problem = Problem::new(self.file, (key.line, key.column), &path, message);
+            self.problems.push(problem.with_help(help));
+            return;
+        }
+        let (switch, mut node) = match &value.value {
+            Value::Mapping(_) => value.split(&["enabled"]),
+            Value::Null => {
+                let mut empty = value.clone();
+                empty.value = Value::Mapping(Vec::new());
+                (empty.clone(), empty)
+            }
+            _ => return self.not_a_mapping(value, &path),
+        };
+        node.key_position = Some((key.line, key.column));
+        let mut enabled = true;
+        if let Some(switch) = switch.get("enabled").filter(|switch| !switch.incomplete) {
+            match read::<bool>(self.file, switch, &below(&path, "enabled")) {
+                Ok(value) => enabled = value,
+                Err(wrong) => self.problems.extend(wrong),
+            }
+        }
+        let kind = key.name.split('/').next().unwrap_or_default();
+        self.blocks.push(Block {
+            kind: kind.to_owned(),
+            name: key.name.clone(),
+            enabled,
+            node,
+            line: key.line,
+            column: key.column,
+        });
+    }
+
+    fn not_a_mapping(&mut self, value: &Node, path: &str) {
+        if value.incomplete {
+            return;
+        }
+        let help = match &value.value {
+            Value::Bool(switch) => format!("to switch it on or off, write `enabled: {switch}` below the name"),
+            Value::Sequence(_) => {
+                "for several of one kind, give each a name of its own, as in `otlp/first` and `otlp/second`".to_owned()
+            }
+            _ => "write the options below the name, one `key: value` a line, or nothing for the defaults".to_owned(),
+        };
+        // The content may be a secret that stands in the wrong place.
+        let message = format!(
+            "expected a mapping (`key: value` lines), found {}",
+            words::found(value, true)
+        );
+        self.problems
+            .push(Problem::at(self.file, value, path, message).with_help(help));
+    }
+}
+
+/// A name is a kind, or a kind and an instance. Instances appear in file names and labels, which
+/// limits their characters.
+fn check_name(name: &str) -> Result<(), (String, &'static str)> {
+    let example = "write a name such as `otlp`, or `otlp/backup` for a second one of the same kind";
+    let (kind, instance) = match name.split_once('/') {
+        Some((kind, instance)) => (kind, Some(instance)),
+        None => (name, None),
+    };
+    if kind.is_empty() {
+        return Err(("the name of the integration is missing".to_owned(), example));
+    }
+    let Some(instance) = instance else {
+        return Ok(());
+    };
+    if instance.is_empty() {
+        return Err(("nothing follows the `/`".to_owned(), example));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !instance.chars().all(allowed) {
+        let message = "the part after the `/` has a character that is not allowed";
+        return Err((message.to_owned(), "use letters, digits, `-`, `_` and `.`"));
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! HTTP as Weir needs it on both sides: one client with TLS, proxy and compression, answers read
+//! within bounds and sorted into classes, and server pieces with bounded, decompressed bodies.
+
+pub mod body;
+pub mod class;
+pub mod client;
+pub mod compress;
+pub mod serve;
+
+pub use body::{BodyError, read_body};
+pub use class::{StatusClass, retry_after};
+pub use client::{Answer, Client, HttpOptions, TransportError, TransportKind};
+pub use compress::Compression;
+pub use serve::{ListenError, bind, serve};

@@ -1,0 +1,35 @@
+//! The one pipeline: collect or receive, intake, route, queue, deliver.
+//!
+//! - [`role`]: the three roles as integrations implement them; [`kind`]: an entry of their list
+//! - [`options`]: what the runner understands in every block
+//! - [`outcome`]: what an attempt to deliver says; faults for people
+//! - [`intake`]: where sources hand in batches; [`route`]: which exporters get them
+//! - [`schedule`]: polls; [`queue`], [`worker`], [`backoff`], [`temporality`]: delivery
+//! - [`ledger`], [`health`], [`telemetry`]: where every record is, how everybody feels, as metrics
+//! - [`pipeline`]: all of it assembled, started and stopped
+
+pub mod backoff;
+pub mod health;
+pub mod intake;
+pub mod keep;
+pub mod kind;
+pub mod ledger;
+pub mod options;
+pub mod outcome;
+pub mod pipeline;
+pub mod plan;
+pub mod queue;
+pub mod role;
+pub mod route;
+pub mod schedule;
+pub mod telemetry;
+pub mod temporality;
+pub mod worker;
+
+pub use intake::{Answer, Intake};
+pub use kind::{About, Kind, Open, Opened, Role};
+pub use outcome::{Fault, FaultKind, Outcome, Refused};
+pub use role::{
+    Collect, Config, Context, Delivery, Export, HttpExport, Mount, Receive, Stop, Takes, Watching,
+};
+pub use weir_model::build::{Kind as MetricKind, MetricDescription, MetricsBuilder};

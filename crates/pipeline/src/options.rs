@@ -1,0 +1,74 @@
+//! The options that the runner understands for every integration of a role; they stand in the same
+//! block as the integration's own.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use weir_config::{ByteSize, Duration};
+
+/// Options of every collector.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CollectOptions {
+    /// Time between polls. Without it `agent.interval` applies.
+    pub interval: Option<Duration>,
+    /// Longest time for one poll. Without it the interval, at most 30 s.
+    pub timeout: Option<Duration>,
+}
+
+
+/// What happens to new records when an exporter's queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// The source waits: receivers answer "later", polls leave this exporter out (counted).
+    #[default]
+    Block,
+    /// The oldest records make room (counted).
+    DropOldest,
+}
+
+/// Options of every exporter.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExportOptions {
+    /// Most records in one request.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// Most bytes in one request, before compression.
+    pub batch_bytes: ByteSize,
+    /// How long records may wait for others to fill a request. `0s` sends as soon as the backend is
+    /// ready; records that arrive meanwhile travel together in the next request.
+    pub flush_interval: Duration,
+    /// Most requests under way at once. Backends that need an order have one, whatever stands here.
+    #[schemars(range(min = 1))]
+    pub max_in_flight: usize,
+    /// Most bytes that wait in memory for this exporter. Without it an equal share of `limits.memory`.
+    pub queue_size: Option<ByteSize>,
+    /// What happens when the queue is full.
+    pub when_full: WhenFull,
+    /// First delay before a failed request is sent again; it doubles up to `retry_max_delay`, with full jitter.
+    pub retry_delay: Duration,
+    /// Longest delay before a failed request is sent again.
+    pub retry_max_delay: Duration,
+    /// How long a batch is tried at most; after that it is dropped and counted. `0s` = without end.
+    pub retry_max_age: Duration,
+    /// How many times a failed request is sent again at most. Without it only the age counts.
+    pub retry_attempts: Option<u32>,
+}
+
+impl Default for ExportOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 8192,
+            batch_bytes: ByteSize::from_mebibytes(3),
+            flush_interval: Duration::from_secs(0),
+            max_in_flight: 4,
+            queue_size: None,
+            when_full: WhenFull::Block,
+            retry_delay: Duration::from_secs(1),
+            retry_max_delay: Duration::from_secs(60),
+            retry_max_age: Duration::from_secs(3600),
+            retry_attempts: None,
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! All of it assembled: from settings to a running pipeline, and back to rest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use weir_config::{Acknowledge, SocketAddress};
+use weir_model::Signal;
+use weir_model::build::MetricsBuilder;
+
+use crate::intake::{Intake, Outlet};
+use crate::ledger::{Counts, Key};
+use crate::options::{CollectOptions, ExportOptions};
+use crate::plan::{Member, Plan, RoutePlan};
+use crate::queue::{MemoryQueue, Queue};
+use crate::role::{DynCollect, DynExport, DynReceive, Mount, Stop};
+use crate::route::{Path, Paths};
+use crate::schedule::Schedule;
+use crate::telemetry::Telemetry;
+use crate::worker::{Attempts, Worker};
+
+/// How long a stopping pipeline delivers what it holds before it counts the rest as stopped.
+/// With the listeners' own drain it keeps a stop below 5 s.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Why a pipeline could not be started: which integration, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{integration}: {reason}")]
+pub struct StartError {
+    /// The instance.
+    pub integration: Arc<str>,
+    /// Cause and remedy.
+    pub reason: String,
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    telemetry: Arc<Telemetry>,
+    stop: CancellationToken,
+    abandon: CancellationToken,
+    sources: JoinSet<()>,
+    workers: JoinSet<()>,
+    outlets: Vec<Arc<Outlet>>,
+}
+
+/// An exporter and what it takes.
+struct Exporter {
+    outlet: Arc<Outlet>,
+    signals: &'static [Signal],
+}
+
+impl Pipeline {
+    /// Starts everything. Listeners are opened before anything runs, so that a taken port stops
+    /// the start and not a service that looks alive.
+    ///
+    /// # Errors
+    /// [`StartError`] for the first listener that cannot be opened.
+    pub async fn start(plan: Plan) -> Result<Pipeline, StartError> {
+        let Plan { members, routes, acknowledge, memory_bytes, telemetry, .. } = plan;
+        let mut starting = Starting {
+            pipeline: Pipeline {
+                telemetry,
+                stop: CancellationToken::new(),
+                abandon: CancellationToken::new(),
+                sources: JoinSet::new(),
+                workers: JoinSet::new(),
+                outlets: Vec::new(),
+            },
+            routes,
+            acknowledge,
+            exporters: Vec::new(),
+        };
+        let mut exports = Vec::new();
+        let mut collects = Vec::new();
+        let mut receives = Vec::new();
+        for member in members {
+            match member {
+                Member::Export { name, options, exporter } => exports.push((name, options, exporter)),
+                Member::Collect { name, options, collector, builder } => collects.push((name, options, collector, builder)),
+                Member::Receive { name, receiver } => receives.push((name, receiver)),
+                Member::Off { name } => starting.pipeline.telemetry.health.disabled(&name),
+            }
+        }
+        let share = memory_bytes / exports.len().max(1);
+        for (name, options, exporter) in exports {
+            starting.export(name, options, exporter, share);
+        }
+        starting.receive(receives).await?;
+        for (name, options, collector, builder) in collects {
+            starting.collect(name, &options, collector, builder);
+        }
+        Ok(starting.pipeline)
+    }
+
+    /// What it knows about itself.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Stops the sources, delivers what is held for at most 3 s, and says where every record went.
+    pub async fn stop(mut self) -> Vec<(Key, Counts)> {
+        self.stop.cancel();
+        // Receivers wait for deliveries while they finish their requests, so both drain together.
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        let _ = tokio::time::timeout_at(deadline, async { while self.sources.join_next().await.is_some() {} }).await;
+        for outlet in &self.outlets {
+            outlet.queue.close();
+        }
+        let drained = async { while self.workers.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, drained).await.is_err() {
+            self.abandon.cancel();
+            let left = async { while self.workers.join_next().await.is_some() {} };
+            // An exporter that does not even let go is ended with the runtime; its records are
+            // in flight in the ledger then.
+            let _ = tokio::time::timeout(Duration::from_millis(500), left).await;
+        }
+        self.telemetry.ledger.snapshot()
+    }
+}
+
+/// A pipeline while it is being started.
+struct Starting {
+    pipeline: Pipeline,
+    routes: Vec<RoutePlan>,
+    acknowledge: Acknowledge,
+    exporters: Vec<Exporter>,
+}
+
+impl Starting {
+    fn export(&mut self, name: Arc<str>, options: ExportOptions, exporter: Box<dyn DynExport>, share: usize) {
+        let limit = options.queue_size.map_or(share, |size| usize::try_from(size.bytes()).unwrap_or(usize::MAX));
+        let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(limit, options.when_full));
+        let outlet = Arc::new(Outlet { name: name.clone(), queue: queue.clone() });
+        let attempts = Arc::new(Attempts::default());
+        let telemetry = &self.pipeline.telemetry;
+        telemetry.health.initializing(&name);
+        telemetry.exporter(outlet.clone(), attempts.clone());
+        let exporter: Arc<dyn DynExport> = Arc::from(exporter);
+        self.exporters.push(Exporter { outlet: outlet.clone(), signals: exporter.takes().signals });
+        self.pipeline.outlets.push(outlet);
+        let worker = Worker { name, exporter, queue, options, board: telemetry.health.clone(), attempts };
+        self.pipeline.workers.spawn(worker.run(self.pipeline.abandon.clone()));
+    }
+
+    fn collect(&mut self, name: Arc<str>, options: &CollectOptions, collector: Box<dyn DynCollect>, builder: MetricsBuilder) {
+        let telemetry = self.pipeline.telemetry.clone();
+        telemetry.health.initializing(&name);
+        let intake = self.intake(&name);
+        let seconds = |value: Option<weir_config::Duration>| value.map_or(crate::schedule::LONGEST_POLL, Into::into);
+        let (interval, timeout) = (seconds(options.interval), seconds(options.timeout));
+        let schedule = Schedule { name, collector, builder, interval, timeout, intake, telemetry };
+        self.pipeline.sources.spawn(schedule.run(Stop(self.pipeline.stop.clone())));
+    }
+
+    async fn receive(&mut self, receivers: Vec<(Arc<str>, Box<dyn DynReceive>)>) -> Result<(), StartError> {
+        let mut shared: BTreeMap<String, (SocketAddress, Arc<str>, Router)> = BTreeMap::new();
+        let mut running = Vec::new();
+        for (name, receiver) in receivers {
+            self.pipeline.telemetry.health.initializing(&name);
+            let intake = self.intake(&name);
+            for Mount { address, router } in receiver.mounts(&intake) {
+                let entry = shared.entry(address.to_string());
+                let place = entry.or_insert_with(|| (address, name.clone(), Router::new()));
+                place.2 = std::mem::take(&mut place.2).merge(router);
+            }
+            running.push((name, receiver, intake));
+        }
+        let mut listening: Vec<(TcpListener, Router)> = Vec::new();
+        for (address, name, router) in shared.into_values() {
+            let listener = weir_net::bind(&address).await;
+            let listener = listener.map_err(|error| StartError { integration: name, reason: error.to_string() })?;
+            listening.push((listener, router));
+        }
+        for (listener, router) in listening {
+            let stop = self.pipeline.stop.clone();
+            self.pipeline.sources.spawn(weir_net::serve(listener, router, async move { stop.cancelled().await }));
+        }
+        for (name, receiver, intake) in running {
+            let (stop, board) = (Stop(self.pipeline.stop.clone()), self.pipeline.telemetry.health.clone());
+            board.healthy(&name);
+            self.pipeline.sources.spawn(async move {
+                if let Err(fault) = receiver.run(intake, stop).await {
+                    board.unhealthy(&name, &fault.message);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// The intake of a source: its paths by the configured routes, or to everybody.
+    fn intake(&self, origin: &Arc<str>) -> Intake {
+        let ledger = &self.pipeline.telemetry.ledger;
+        let everywhere = [RoutePlan::default()];
+        let routes = if self.routes.is_empty() { &everywhere[..] } else { &self.routes[..] };
+        let mut paths = Paths::default();
+        for exporter in &self.exporters {
+            for signal in exporter.signals {
+                let name = &exporter.outlet.name;
+                let Some(route) = routes.iter().find(|route| route.leads(origin, *signal, name)) else { continue };
+                let path = Path {
+                    outlet: exporter.outlet.clone(),
+                    row: ledger.row(origin, name, *signal),
+                    set: route.set.clone(),
+                    keep: route.keep,
+                };
+                paths.add(*signal, path);
+            }
+        }
+        let nobody: Arc<str> = Arc::from("-");
+        let unrouted = ledger.row(origin, &nobody, Signal::Metrics);
+        Intake::new(origin.clone(), Arc::new(paths), unrouted, self.acknowledge)
+    }
+}

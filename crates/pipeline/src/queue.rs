@@ -1,0 +1,226 @@
+//! The queue in front of every exporter, bounded in bytes.
+//!
+//! [`MemoryQueue`] is not durable, so it never settles a receipt: a batch's receipt travels
+//! through it and is settled when the exporter's backend has the batch. A queue on disk settles
+//! the receipt once the batch is synced and hands out one of its own that moves its cursor.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+use weir_model::Batch;
+
+use crate::ledger::{Reason, Row};
+use crate::options::WhenFull;
+
+/// A batch for one exporter, and the row of the ledger that it is counted in.
+#[derive(Debug)]
+pub struct Entry {
+    /// The batch.
+    pub batch: Batch,
+    /// Its row.
+    pub row: Arc<Row>,
+    /// When it came.
+    pub since: Instant,
+}
+
+/// An entry taken from a queue; its bytes count against the queue's bound until it is dropped.
+#[derive(Debug)]
+pub struct Taken {
+    /// The entry.
+    pub entry: Entry,
+    /// Keeps the bytes accounted for.
+    pub hold: Arc<Hold>,
+}
+
+/// Bytes of a queue's bound that are in use.
+#[derive(Debug)]
+pub struct Hold {
+    bytes: usize,
+    used: Arc<AtomicUsize>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// How much one take may bring.
+#[derive(Clone, Copy, Debug)]
+pub struct TakeLimits {
+    /// Most records.
+    pub records: usize,
+    /// Most bytes.
+    pub bytes: usize,
+    /// How long to wait for more when there is less.
+    pub linger: Duration,
+}
+
+/// What waits in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Records that wait.
+    pub records: u64,
+    /// Bytes that wait or are under way.
+    pub bytes: usize,
+    /// The bound in bytes.
+    pub limit_bytes: usize,
+    /// Age of the oldest that waits.
+    pub oldest: Option<Duration>,
+}
+
+/// A bounded queue of batches for one exporter.
+pub trait Queue: Send + Sync {
+    /// Whether a batch of this size would be taken now without dropping another.
+    fn has_room(&self, bytes: usize) -> bool;
+
+    /// Takes an entry, counting it as accepted.
+    ///
+    /// # Errors
+    /// Gives the entry back when the queue is full or closed.
+    fn push(&self, entry: Entry) -> Result<(), Box<Entry>>;
+
+    /// Waits for entries of one origin and one signal that can travel together; `None` when the
+    /// queue is closed and empty. Takes at least one entry, however large.
+    fn take(&self, limits: TakeLimits) -> BoxFuture<'_, Option<Vec<Taken>>>;
+
+    /// Takes no more; what waits can still be taken.
+    fn close(&self);
+
+    /// Drops all that waits, counting it.
+    fn abandon(&self, reason: Reason);
+
+    /// What waits.
+    fn status(&self) -> QueueStatus;
+}
+
+/// A queue in memory.
+#[derive(Debug)]
+pub struct MemoryQueue {
+    limit_bytes: usize,
+    when_full: WhenFull,
+    used: Arc<AtomicUsize>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: VecDeque<Taken>,
+    closed: bool,
+}
+
+impl MemoryQueue {
+    /// A queue of at most `limit_bytes`, what is under way included. One batch larger than that is
+    /// taken when nothing else is there, so that it cannot wait for ever.
+    pub fn new(limit_bytes: usize, when_full: WhenFull) -> Self {
+        Self { limit_bytes, when_full, used: Arc::default(), state: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first entries that can travel together, and whether they fill a request.
+    fn grab(&self, limits: TakeLimits, linger_over: bool) -> Option<Vec<Taken>> {
+        let mut state = self.lock();
+        let first = &state.entries.front()?.entry.batch;
+        let (origin, signal) = (first.origin.clone(), first.payload.signal());
+        let (mut count, mut records, mut bytes) = (0, 0, 0);
+        let mut full = state.closed;
+        for taken in &state.entries {
+            let batch = &taken.entry.batch;
+            records += batch.payload.len();
+            bytes += batch.payload.size_bytes();
+            let fits = records <= limits.records && bytes <= limits.bytes;
+            if batch.origin != origin || batch.payload.signal() != signal || (count > 0 && !fits) {
+                full = true;
+                break;
+            }
+            count += 1;
+        }
+        let full = full || records >= limits.records || bytes >= limits.bytes;
+        if !full && !linger_over {
+            return Some(Vec::new());
+        }
+        let taken: Vec<Taken> = state.entries.drain(..count).collect();
+        for taken in &taken {
+            taken.entry.row.take(taken.entry.batch.payload.len() as u64);
+        }
+        Some(taken)
+    }
+}
+
+impl Queue for MemoryQueue {
+    fn has_room(&self, bytes: usize) -> bool {
+        let used = self.used.load(Ordering::Acquire);
+        used == 0 || used + bytes <= self.limit_bytes || self.when_full == WhenFull::DropOldest
+    }
+
+    fn push(&self, entry: Entry) -> Result<(), Box<Entry>> {
+        let bytes = entry.batch.payload.size_bytes();
+        let mut state = self.lock();
+        if state.closed || !self.has_room(bytes) {
+            return Err(Box::new(entry));
+        }
+        while self.used.load(Ordering::Acquire) + bytes > self.limit_bytes {
+            // What is under way cannot be dropped, so the loop ends when nothing waits.
+            let Some(oldest) = state.entries.pop_front() else { break };
+            oldest.entry.row.drop_queued(oldest.entry.batch.payload.len() as u64, Reason::QueueFull);
+        }
+        entry.row.accept(entry.batch.payload.len() as u64);
+        self.used.fetch_add(bytes, Ordering::AcqRel);
+        let hold = Arc::new(Hold { bytes, used: self.used.clone() });
+        state.entries.push_back(Taken { entry, hold });
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn take(&self, limits: TakeLimits) -> BoxFuture<'_, Option<Vec<Taken>>> {
+        Box::pin(async move {
+            let mut waited_since: Option<Instant> = None;
+            loop {
+                let changed = self.changed.notified();
+                let over = limits.linger.is_zero() || waited_since.is_some_and(|at| at.elapsed() >= limits.linger);
+                match self.grab(limits, over) {
+                    Some(taken) if !taken.is_empty() => return Some(taken),
+                    Some(_) => {
+                        let since = *waited_since.get_or_insert_with(Instant::now);
+                        let left = limits.linger.saturating_sub(since.elapsed());
+                        // Either more has come, or the wait is over: both are looked at above.
+                        let _ = tokio::time::timeout(left, changed).await;
+                    }
+                    None if self.lock().closed => return None,
+                    None => changed.await,
+                }
+            }
+        })
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    fn abandon(&self, reason: Reason) {
+        let entries = std::mem::take(&mut self.lock().entries);
+        for taken in entries {
+            taken.entry.row.drop_queued(taken.entry.batch.payload.len() as u64, reason);
+        }
+    }
+
+    fn status(&self) -> QueueStatus {
+        let state = self.lock();
+        QueueStatus {
+            records: state.entries.iter().map(|t| t.entry.batch.payload.len() as u64).sum(),
+            bytes: self.used.load(Ordering::Acquire),
+            limit_bytes: self.limit_bytes,
+            oldest: state.entries.front().map(|t| t.entry.since.elapsed()),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The schedule of collectors: interval, spread, timeout and what a poll that hangs must not do.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::FutureExt;
+use tokio::time::MissedTickBehavior;
+use weir_model::build::MetricsBuilder;
+use weir_model::{Payload, Records};
+
+use crate::intake::Intake;
+use crate::outcome::{Fault, FaultKind};
+use crate::role::{DynCollect, Stop};
+use crate::telemetry::{Polls, Telemetry};
+
+/// The longest time for one poll where nothing is configured and the interval is longer.
+pub const LONGEST_POLL: Duration = Duration::from_secs(30);
+
+/// The second poll follows the first one so soon, because rates need two.
+const SECOND_POLL: Duration = Duration::from_secs(1);
+
+/// Runs one collector.
+pub struct Schedule {
+    /// Its instance name.
+    pub name: Arc<str>,
+    /// The collector.
+    pub collector: Box<dyn DynCollect>,
+    /// Builds its metrics.
+    pub builder: MetricsBuilder,
+    /// Time between polls.
+    pub interval: Duration,
+    /// Longest time for one poll.
+    pub timeout: Duration,
+    /// Where its records go.
+    pub intake: Intake,
+    /// Where its health and its polls are counted.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// The wall clock in unix nanoseconds.
+pub fn unix_nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Schedule {
+    /// Polls at once, a second time soon after, then at its interval, until stopped.
+    pub async fn run(mut self, stop: Stop) {
+        let polls = self.telemetry.polls(&self.name);
+        let started = unix_nanos(SystemTime::now());
+        self.poll(&polls, started).await;
+        let soon = SECOND_POLL.min(self.interval);
+        tokio::select! {
+            () = tokio::time::sleep(soon) => self.poll(&polls, started).await,
+            () = stop.wait() => return,
+        }
+        let mut ticks = tokio::time::interval_at(self.first_tick(), self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut due = None::<tokio::time::Instant>;
+        loop {
+            let tick = tokio::select! {
+                tick = ticks.tick() => tick,
+                () = stop.wait() => return,
+            };
+            if let Some(due) = due {
+                let late = tick.saturating_duration_since(due).as_nanos() / self.interval.as_nanos().max(1);
+                polls.skip(u64::try_from(late).unwrap_or(u64::MAX));
+            }
+            due = Some(tick + self.interval);
+            self.poll(&polls, started).await;
+        }
+    }
+
+    /// Collectors of one process do not all start at the same moment: each has its own place in
+    /// the first tenth of the interval, the same at every start.
+    fn first_tick(&self) -> tokio::time::Instant {
+        let sum = self.name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        let spread = self.interval.mul_f64(f64::from(sum % 100) / 1000.0);
+        tokio::time::Instant::now() + self.interval + spread
+    }
+
+    async fn poll(&mut self, polls: &Polls, started: u64) {
+        let begun = Instant::now();
+        self.builder.begin(unix_nanos(SystemTime::now()), started);
+        let poll = std::panic::AssertUnwindSafe(self.collector.collect(&mut self.builder)).catch_unwind();
+        let result = match tokio::time::timeout(self.timeout, poll).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Fault::new(FaultKind::Other, "the collector panicked; please report it")),
+            Err(_) => {
+                let seconds = self.timeout.as_secs_f64();
+                let message = format!("the poll did not end within {seconds} s; raise `timeout` or look at its target");
+                Err(Fault::new(FaultKind::TimedOut, message))
+            }
+        };
+        let metrics = self.builder.finish();
+        polls.count(begun.elapsed(), metrics.len() as u64, result.as_ref().err());
+        match &result {
+            Ok(()) => self.telemetry.health.healthy(&self.name),
+            Err(fault) => self.telemetry.health.unhealthy(&self.name, &fault.message),
+        }
+        self.intake.push(Payload::from_records(Records::Metrics(metrics)));
+    }
+}

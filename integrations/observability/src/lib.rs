@@ -1,0 +1,6 @@
+//! Backends and protocols of observability.
+
+use weir_pipeline::Kind;
+
+/// Every integration of this crate.
+pub static ALL: &[Kind] = &[];

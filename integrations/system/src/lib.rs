@@ -1,0 +1,6 @@
+//! What this machine says about itself.
+
+use weir_pipeline::Kind;
+
+/// Every integration of this crate.
+pub static ALL: &[Kind] = &[];
