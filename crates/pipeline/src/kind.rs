@@ -105,6 +105,15 @@ impl Kind {
         Kind { about, role: Role::Export, on_by_default: false, open: open_http_export::<E>, check: check3::<ExportOptions, HttpOptions, E::Config>, schemas: schemas3::<ExportOptions, HttpOptions, E::Config> }
     }
 
+    /// The kind of an exporter that speaks HTTP, but not one request and one answer as [`HttpExport`]
+    /// does. Its configuration receives the block's [`HttpOptions`] before the exporter is made.
+    pub const fn export_with_http<E: Export>(about: About) -> Kind
+    where
+        E::Config: AsMut<HttpOptions>,
+    {
+        Kind { about, role: Role::Export, on_by_default: false, open: open_export_with_http::<E>, check: check3::<ExportOptions, HttpOptions, E::Config>, schemas: schemas3::<ExportOptions, HttpOptions, E::Config> }
+    }
+
     /// The same kind, running without being configured.
     pub const fn by_default(mut self) -> Kind {
         self.on_by_default = true;
@@ -304,6 +313,21 @@ fn open_export<E: Export>(open: Open<'_>) -> Result<Opened, Problems> {
     let (options, own) = (keys.shared(), keys.own());
     let opened = options.zip(own).map(|(options, own)| {
         let exporter: Box<dyn DynExport> = Box::new(Direct(E::new(own, open.context)?));
+        Ok(Opened::Export(options, exporter))
+    });
+    keys.finish(opened)
+}
+
+fn open_export_with_http<E: Export>(open: Open<'_>) -> Result<Opened, Problems>
+where
+    E::Config: AsMut<HttpOptions>,
+{
+    let mut keys = Keys::new(open);
+    let (options, http, own) = (keys.shared(), keys.shared::<HttpOptions>(), keys.own::<E::Config>());
+    let opened = options.zip(http).zip(own).map(|((options, http), mut own)| {
+        let context = Context { timeout: http.timeout.into(), ..open.context.clone() };
+        *own.as_mut() = http;
+        let exporter: Box<dyn DynExport> = Box::new(Direct(E::new(own, &context)?));
         Ok(Opened::Export(options, exporter))
     });
     keys.finish(opened)

@@ -60,40 +60,26 @@ impl Pipeline {
     /// # Errors
     /// [`StartError`] for the first listener that cannot be opened.
     pub async fn start(plan: Plan) -> Result<Pipeline, StartError> {
-        let Plan { members, routes, acknowledge, memory_bytes, telemetry, .. } = plan;
-        let mut starting = Starting {
-            pipeline: Pipeline {
-                telemetry,
-                stop: CancellationToken::new(),
-                abandon: CancellationToken::new(),
-                sources: JoinSet::new(),
-                workers: JoinSet::new(),
-                outlets: Vec::new(),
-            },
-            routes,
-            acknowledge,
-            exporters: Vec::new(),
-        };
-        let mut exports = Vec::new();
-        let mut collects = Vec::new();
-        let mut receives = Vec::new();
-        for member in members {
-            match member {
-                Member::Export { name, options, exporter } => exports.push((name, options, exporter)),
-                Member::Collect { name, options, collector, builder } => collects.push((name, options, collector, builder)),
-                Member::Receive { name, receiver } => receives.push((name, receiver)),
-                Member::Off { name } => starting.pipeline.telemetry.health.disabled(&name),
-            }
-        }
-        let share = memory_bytes / exports.len().max(1);
-        for (name, options, exporter) in exports {
-            starting.export(name, options, exporter, share);
-        }
-        starting.receive(receives).await?;
-        for (name, options, collector, builder) in collects {
-            starting.collect(name, &options, collector, builder);
+        let (mut starting, sources) = Starting::new(plan);
+        starting.receive(sources.receives).await?;
+        for (name, options, collector, builder) in sources.collects {
+            let schedule = starting.schedule(name, &options, collector, builder);
+            let stop = Stop(starting.pipeline.stop.clone());
+            starting.pipeline.sources.spawn(schedule.run(stop));
         }
         Ok(starting.pipeline)
+    }
+
+    /// Polls every collector once, delivers, and says where every record went. Receivers stay closed.
+    pub async fn once(plan: Plan) -> (Arc<Telemetry>, Vec<(Key, Counts)>) {
+        let (mut starting, sources) = Starting::new(plan);
+        for (name, options, collector, builder) in sources.collects {
+            let schedule = starting.schedule(name, &options, collector, builder);
+            starting.pipeline.sources.spawn(schedule.run_once());
+        }
+        let mut pipeline = starting.pipeline;
+        while pipeline.sources.join_next().await.is_some() {}
+        (pipeline.telemetry.clone(), pipeline.stop().await)
     }
 
     /// What it knows about itself.
@@ -130,7 +116,44 @@ struct Starting {
     exporters: Vec<Exporter>,
 }
 
+/// What brings records, not started yet.
+struct Sources {
+    collects: Vec<(Arc<str>, CollectOptions, Box<dyn DynCollect>, MetricsBuilder)>,
+    receives: Vec<(Arc<str>, Box<dyn DynReceive>)>,
+}
+
 impl Starting {
+    /// Starts the exporters: sources find their queues.
+    fn new(plan: Plan) -> (Starting, Sources) {
+        let Plan { members, routes, acknowledge, memory_bytes, telemetry } = plan;
+        let pipeline = Pipeline {
+            telemetry,
+            stop: CancellationToken::new(),
+            abandon: CancellationToken::new(),
+            sources: JoinSet::new(),
+            workers: JoinSet::new(),
+            outlets: Vec::new(),
+        };
+        let mut starting = Starting { pipeline, routes, acknowledge, exporters: Vec::new() };
+        let mut sources = Sources { collects: Vec::new(), receives: Vec::new() };
+        let mut exports = Vec::new();
+        for member in members {
+            match member {
+                Member::Export { name, options, exporter } => exports.push((name, options, exporter)),
+                Member::Collect { name, options, collector, builder } => {
+                    sources.collects.push((name, options, collector, builder));
+                }
+                Member::Receive { name, receiver } => sources.receives.push((name, receiver)),
+                Member::Off { name } => starting.pipeline.telemetry.health.disabled(&name),
+            }
+        }
+        let share = memory_bytes / exports.len().max(1);
+        for (name, options, exporter) in exports {
+            starting.export(name, options, exporter, share);
+        }
+        (starting, sources)
+    }
+
     fn export(&mut self, name: Arc<str>, options: ExportOptions, exporter: Box<dyn DynExport>, share: usize) {
         let limit = options.queue_size.map_or(share, |size| usize::try_from(size.bytes()).unwrap_or(usize::MAX));
         let queue: Arc<dyn Queue> = Arc::new(MemoryQueue::new(limit, options.when_full));
@@ -146,14 +169,19 @@ impl Starting {
         self.pipeline.workers.spawn(worker.run(self.pipeline.abandon.clone()));
     }
 
-    fn collect(&mut self, name: Arc<str>, options: &CollectOptions, collector: Box<dyn DynCollect>, builder: MetricsBuilder) {
+    fn schedule(
+        &self,
+        name: Arc<str>,
+        options: &CollectOptions,
+        collector: Box<dyn DynCollect>,
+        builder: MetricsBuilder,
+    ) -> Schedule {
         let telemetry = self.pipeline.telemetry.clone();
         telemetry.health.initializing(&name);
         let intake = self.intake(&name);
         let seconds = |value: Option<weir_config::Duration>| value.map_or(crate::schedule::LONGEST_POLL, Into::into);
         let (interval, timeout) = (seconds(options.interval), seconds(options.timeout));
-        let schedule = Schedule { name, collector, builder, interval, timeout, intake, telemetry };
-        self.pipeline.sources.spawn(schedule.run(Stop(self.pipeline.stop.clone())));
+        Schedule { name, collector, builder, interval, timeout, intake, telemetry }
     }
 
     async fn receive(&mut self, receivers: Vec<(Arc<str>, Box<dyn DynReceive>)>) -> Result<(), StartError> {

@@ -11,7 +11,7 @@ use weir_model::build::MetricsBuilder;
 use crate::keep::Keep;
 use crate::kind::{Kind, Open, Opened, Role};
 use crate::options::{CollectOptions, ExportOptions};
-use crate::role::{Context, DynCollect, DynExport, DynReceive};
+use crate::role::{Context, DynCollect, DynExport, DynReceive, Watching};
 use crate::schedule::LONGEST_POLL;
 use crate::telemetry::Telemetry;
 
@@ -138,6 +138,15 @@ impl Plan {
             telemetry,
         };
         problems.or(plan)
+    }
+
+    /// What every collector found to watch.
+    pub fn watching(&mut self) -> Vec<(Arc<str>, Watching)> {
+        let look = |member: &mut Member| match member {
+            Member::Collect { name, collector, .. } => Some((name.clone(), collector.watching())),
+            _ => None,
+        };
+        self.members.iter_mut().filter_map(look).collect()
     }
 
     /// Whether anything is exported.

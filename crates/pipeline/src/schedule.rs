@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
-use tokio::time::MissedTickBehavior;
 use weir_model::build::MetricsBuilder;
 use weir_model::{Payload, Records};
 
@@ -54,26 +53,37 @@ impl Schedule {
             () = tokio::time::sleep(soon) => self.poll(&polls, started).await,
             () = stop.wait() => return,
         }
-        let mut ticks = tokio::time::interval_at(self.first_tick(), self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut due = None::<tokio::time::Instant>;
+        let mut due = self.first_due();
         loop {
-            let tick = tokio::select! {
-                tick = ticks.tick() => tick,
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
                 () = stop.wait() => return,
-            };
-            if let Some(due) = due {
-                let late = tick.saturating_duration_since(due).as_nanos() / self.interval.as_nanos().max(1);
-                polls.skip(u64::try_from(late).unwrap_or(u64::MAX));
             }
-            due = Some(tick + self.interval);
             self.poll(&polls, started).await;
+            due += self.interval;
+            let now = tokio::time::Instant::now();
+            while due <= now {
+                polls.skip(1);
+                due += self.interval;
+            }
         }
+    }
+
+    /// Polls twice, because rates need two, and sends only the second.
+    pub async fn run_once(mut self) {
+        let polls = self.telemetry.polls(&self.name);
+        let started = unix_nanos(SystemTime::now());
+        self.builder.begin(started, started);
+        // What the first poll says, the second one says again.
+        let _ = tokio::time::timeout(self.timeout, self.collector.collect(&mut self.builder)).await;
+        self.builder.discard();
+        tokio::time::sleep(SECOND_POLL).await;
+        self.poll(&polls, started).await;
     }
 
     /// Collectors of one process do not all start at the same moment: each has its own place in
     /// the first tenth of the interval, the same at every start.
-    fn first_tick(&self) -> tokio::time::Instant {
+    fn first_due(&self) -> tokio::time::Instant {
         let sum = self.name.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let spread = self.interval.mul_f64(f64::from(sum % 100) / 1000.0);
         tokio::time::Instant::now() + self.interval + spread
@@ -82,7 +92,8 @@ impl Schedule {
     async fn poll(&mut self, polls: &Polls, started: u64) {
         let begun = Instant::now();
         self.builder.begin(unix_nanos(SystemTime::now()), started);
-        let poll = std::panic::AssertUnwindSafe(self.collector.collect(&mut self.builder)).catch_unwind();
+        let poll = async { self.collector.collect(&mut self.builder).await };
+        let poll = std::panic::AssertUnwindSafe(poll).catch_unwind();
         let result = match tokio::time::timeout(self.timeout, poll).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Fault::new(FaultKind::Other, "the collector panicked; please report it")),

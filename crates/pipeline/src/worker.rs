@@ -240,8 +240,8 @@ impl Worker {
 
     /// One attempt; an exporter that panics has failed this once, and nothing is lost.
     async fn attempt(&self, delivery: &Delivery) -> Outcome {
-        let attempt = std::panic::AssertUnwindSafe(self.exporter.export(delivery)).catch_unwind();
-        attempt.await.unwrap_or_else(|_| Outcome::Later { after: None, why: "the exporter panicked; please report it".into() })
+        let attempt = async { self.exporter.export(delivery).await };
+        std::panic::AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| Outcome::Later { after: None, why: "the exporter panicked; please report it".into() })
     }
 
     fn is_over(&self, attempt: u32, delay: Duration, parts: &[Part]) -> bool {

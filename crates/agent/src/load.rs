@@ -1,0 +1,114 @@
+//! Finding and reading the configuration.
+
+use std::path::{Path, PathBuf};
+
+use weir_config::{Environment, Problems, Settings};
+use weir_pipeline::plan::{Input, Plan, default_block};
+
+use crate::kinds::{PLANNED, kinds};
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nothing is written: this machine is watched and shown in the terminal.
+    Defaults,
+    /// A file.
+    File(PathBuf),
+}
+
+impl Source {
+    /// The file that was named, else `/etc/weir/weir.yaml` if it is there, else the defaults.
+    pub fn find(named: Option<&Path>) -> Source {
+        let usual = Path::new("/etc/weir/weir.yaml");
+        match named {
+            Some(file) => Source::File(file.to_owned()),
+            None if std::fs::metadata(usual).is_ok() => Source::File(usual.to_owned()),
+            None => Source::Defaults,
+        }
+    }
+
+    /// The name that errors carry.
+    pub fn name(&self) -> String {
+        match self {
+            Source::Defaults => "defaults".to_owned(),
+            Source::File(file) => file.display().to_string(),
+        }
+    }
+}
+
+/// A configuration that holds no problem, opened.
+pub struct Loaded {
+    /// Where it came from.
+    pub source: Source,
+    /// The settings as written, plus the integrations that run by default.
+    pub settings: Settings,
+    /// What is started.
+    pub plan: Plan,
+    /// Name under which this machine appears.
+    pub host_name: String,
+    /// Whether `console` was added because nothing else is exported to.
+    pub console_added: bool,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file cannot be read.
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// It can be read, and is wrong.
+    Wrong(Problems),
+}
+
+impl std::error::Error for LoadError {}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LoadError::Unreadable { file, error } => {
+                write!(f, "cannot read {}: {error}; check the path and that this user may read it", file.display())
+            }
+            LoadError::Wrong(problems) => write!(f, "{problems}"),
+        }
+    }
+}
+
+/// Reads the configuration and opens every integration; nothing runs yet.
+///
+/// # Errors
+/// [`LoadError`] with all problems of the file.
+pub fn load(source: Source) -> Result<Loaded, LoadError> {
+    let name = source.name();
+    let text = match &source {
+        Source::Defaults => String::new(),
+        Source::File(file) => {
+            std::fs::read_to_string(file).map_err(|error| LoadError::Unreadable { file: file.clone(), error })?
+        }
+    };
+    let (mut settings, problems) = Settings::inspect(&name, &text, &Environment);
+    let kinds = kinds();
+    let exports = |block: &weir_config::Block| {
+        block.enabled && !kinds.iter().any(|kind| kind.name() == block.kind && kind.role != weir_pipeline::Role::Export)
+    };
+    let console_added = problems.is_empty() && !settings.integrations.iter().any(exports);
+    if console_added {
+        settings.integrations.retain(|block| block.kind != "console");
+        settings.integrations.push(default_block("console"));
+    }
+    let host_name = settings.agent.name.clone().unwrap_or_else(host_name);
+    let mut resource = vec![("host.name".to_owned(), host_name.clone())];
+    resource.extend(settings.agent.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
+    let input = Input { file: &name, settings: &settings, problems, kinds: &kinds, planned: PLANNED, resource };
+    let plan = Plan::new(input).map_err(LoadError::Wrong)?;
+    Ok(Loaded { source, settings, plan, host_name, console_added })
+}
+
+/// The name of this machine; `localhost` where the system has none that is text.
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
+}

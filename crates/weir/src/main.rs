@@ -1,0 +1,108 @@
+//! `weir`: the command line.
+
+mod agent;
+mod check;
+mod reference;
+mod say;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Collects metrics, logs and traces, keeps them safe on the way, and delivers them.
+#[derive(Parser)]
+#[command(name = "weir", version, max_term_width = 100, after_help = "Start with `weir agent`: it watches this machine and needs no configuration.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Collect and export, without any server
+    Agent {
+        /// Configuration file; without it /etc/weir/weir.yaml, or what needs none
+        #[arg(long, short, value_name = "FILE", env = "WEIR_CONFIG")]
+        config: Option<PathBuf>,
+        /// Poll once, deliver, and end
+        #[arg(long)]
+        once: bool,
+    },
+    /// Read the configuration, then try every integration for real
+    Check {
+        /// Configuration file; without it /etc/weir/weir.yaml, or what needs none
+        #[arg(long, short, value_name = "FILE", env = "WEIR_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// What Weir can collect from, receive and export to
+    Integrations {
+        #[command(subcommand)]
+        what: Option<Integrations>,
+    },
+    /// The configuration: its schema, or what is in effect and why
+    Config {
+        #[command(subcommand)]
+        what: Config,
+    },
+    /// Version and build
+    Version,
+    /// Completions for a shell: weir completions bash > /etc/bash_completion.d/weir
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the integrations' reference pages
+    #[command(hide = true)]
+    Docs {
+        /// Folder to write to
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum Integrations {
+    /// One line each
+    List,
+    /// Everything about one: options, example, metrics
+    Show {
+        /// Its name, for example `prometheus`
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Config {
+    /// JSON Schema of weir.yaml, for editors
+    Schema,
+    /// Every option in effect, with its value and where it comes from
+    Explain {
+        /// Configuration file; without it /etc/weir/weir.yaml, or what needs none
+        #[arg(long, short, value_name = "FILE", env = "WEIR_CONFIG")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Exit code for a configuration that cannot be used, as for wrong arguments.
+pub const WRONG_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    say::install_log();
+    match arguments.command {
+        Command::Agent { config, once } => agent::run(config.as_deref(), once),
+        Command::Check { config } => check::run(config.as_deref()),
+        Command::Integrations { what: None | Some(Integrations::List) } => reference::list(),
+        Command::Integrations { what: Some(Integrations::Show { name }) } => reference::show(&name),
+        Command::Config { what: Config::Schema } => reference::schema(),
+        Command::Config { what: Config::Explain { config } } => reference::explain(config.as_deref()),
+        Command::Docs { out } => reference::write_pages(&out),
+        Command::Version => say::out(&format!("weir {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
+            say::out(&String::from_utf8_lossy(&script))
+        }
+    }
+}
