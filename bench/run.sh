@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Builds what ships and runs the benchmarks; the tables go to bench/results/ with their conditions.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo build --release -p weir -p weir-bench
+bench="${CARGO_TARGET_DIR:-target}/release/weir-bench"
+mkdir -p bench/results
+"$bench" duel "${RECORDS:-1000000}" | tee bench/results/otlp.md
+"$bench" idle "${SECONDS_IDLE:-300}" | tee bench/results/idle.md

@@ -1,0 +1,24 @@
+//! Side-by-side benchmarks: every peer gets the same load on the same machine in the same run.
+//!
+//! `weir-bench duel` sends log records over OTLP/HTTP through a peer into a sink that counts every
+//! record id: what was lost or doubled is printed before any speed. `weir-bench idle` lets agents
+//! watch this machine. `weir-bench relay` copies bytes between two sockets and nothing else: the
+//! floor of what passing a request on can cost.
+
+mod duel;
+mod idle;
+mod load;
+mod process;
+mod relay;
+mod sink;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default: u64| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
+    match arguments.first().map(String::as_str) {
+        Some("duel") => duel::run(number(1, 1_000_000)),
+        Some("idle") => idle::run(number(1, 300)),
+        Some("relay") => relay::run(&arguments[1..]),
+        _ => eprintln!("usage: weir-bench duel [RECORDS] | idle [SECONDS] | relay LISTEN TARGET"),
+    }
+}
