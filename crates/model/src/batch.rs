@@ -127,6 +127,19 @@ impl Payload {
         Self(Arc::new(Inner { signal, records, size_bytes, wire: Some(wire), decoded: OnceLock::new() }))
     }
 
+    /// A payload that is decoded already and keeps its wire form (OTLP/JSON, which is decoded to be
+    /// checked). Its size counts both.
+    pub fn from_decoded_wire(wire: Wire, records: Records) -> Self {
+        let inner = Inner {
+            signal: records.signal(),
+            records: records.len(),
+            size_bytes: wire.bytes.len() + records.size_bytes(),
+            wire: Some(wire),
+            decoded: OnceLock::from(Ok(records)),
+        };
+        Self(Arc::new(inner))
+    }
+
     /// A payload of decoded records.
     pub fn from_records(records: Records) -> Self {
         let inner = Inner {
@@ -154,7 +167,8 @@ impl Payload {
         self.0.records == 0
     }
 
-    /// Bytes that it holds: the wire form where there is one, else the decoded form.
+    /// Bytes that it holds when made: the wire form, the decoded form, or both. What is decoded later
+    /// does not count again.
     pub fn size_bytes(&self) -> usize {
         self.0.size_bytes
     }

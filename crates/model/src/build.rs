@@ -6,10 +6,11 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::common::{Attributes, Resource, Scope, index};
+use crate::common::{Attributes, Common, Resource, Scope, Value, index};
+use crate::arena::Text;
 use crate::metrics::{
-    Data, HistogramPoint, Metric, Metrics, Number, NumberPoint, Numbers, Series, SeriesTable, SummaryPoint,
-    Temporality,
+    Data, Exemplar, HistogramPoint, Metric, Metrics, Number, NumberPoint, Numbers, PointRef, Series, SeriesTable,
+    SummaryPoint, Temporality,
 };
 
 /// What a metric is: one entry of an integration's list of metrics, from which its page is made.
@@ -86,6 +87,21 @@ impl From<u64> for Number {
 /// A pair of label name and value.
 pub type Label<'a> = (&'a str, &'a str);
 
+/// A sampled measurement behind a point, its text borrowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SampledMeasurement<'a> {
+    /// Attributes that the series does not have.
+    pub labels: &'a [Label<'a>],
+    /// When it was measured, unix nanoseconds; 0 = the time of the poll.
+    pub time_unix_nano: u64,
+    /// The value.
+    pub value: Number,
+    /// 16 bytes, or empty.
+    pub trace_id: &'a [u8],
+    /// 8 bytes, or empty.
+    pub span_id: &'a [u8],
+}
+
 /// Builds the metrics of one source, poll after poll.
 ///
 /// A series that was seen before costs one look-up and no allocation. Series that did not appear
@@ -103,6 +119,11 @@ pub struct MetricsBuilder {
     points: Metrics,
     resource: u32,
     used: usize,
+    metadata: &'static [Label<'static>],
+    last: Option<PointRef>,
+    /// Text and attributes of this poll's exemplars. They differ from poll to poll, so they never
+    /// enter the shared table.
+    sampled: Common,
 }
 
 /// Tables smaller than this are never rebuilt.
@@ -123,6 +144,9 @@ impl MetricsBuilder {
             points: Metrics::default(),
             resource: 0,
             used: 0,
+            metadata: &[],
+            last: None,
+            sampled: Common::default(),
         };
         builder.resource = builder.resource_index(&[]);
         builder
@@ -134,6 +158,7 @@ impl MetricsBuilder {
         self.now = now_unix_nano;
         self.start = start_unix_nano;
         self.resource = self.resource_index(&[]);
+        self.metadata = &[];
         let stale = self.series.len() > 2 * self.used.max(REBUILD_ABOVE_SERIES / 2);
         if stale && self.points.is_empty() {
             *self = Self::new(&std::mem::take(&mut self.scope_name), std::mem::take(&mut self.base));
@@ -152,6 +177,12 @@ impl MetricsBuilder {
         self.resource = self.resource_index(extra);
     }
 
+    /// Metrics that are recorded for the first time from now on carry this metadata (OTLP
+    /// `Metric.metadata`), until another is set or the next poll begins.
+    pub fn set_metadata(&mut self, metadata: &'static [Label<'static>]) {
+        self.metadata = metadata;
+    }
+
     /// Records a point with the time of the poll.
     pub fn record(&mut self, metric: &MetricDescription<'_>, labels: &[Label<'_>], value: impl Into<Number>) {
         let start = if matches!(metric.kind, Kind::Counter) { self.start } else { 0 };
@@ -162,6 +193,7 @@ impl MetricsBuilder {
     /// Records a point with its own times and flags; its `series` is set here.
     pub fn record_point(&mut self, metric: &MetricDescription<'_>, labels: &[Label<'_>], point: NumberPoint) {
         let series = self.series_index(metric, labels);
+        self.last = Some(PointRef::Number(index(self.points.numbers.len())));
         self.points.numbers.push(NumberPoint { series, ..point });
     }
 
@@ -171,6 +203,7 @@ impl MetricsBuilder {
         if point.distribution.time_unix_nano == 0 {
             point.distribution.time_unix_nano = self.now;
         }
+        self.last = Some(PointRef::Histogram(index(self.points.histograms.len())));
         self.points.histograms.push(point);
     }
 
@@ -180,7 +213,19 @@ impl MetricsBuilder {
         if point.time_unix_nano == 0 {
             point.time_unix_nano = self.now;
         }
+        self.last = None;
         self.points.summaries.push(point);
+    }
+
+    /// Adds an exemplar to the number or histogram point that was recorded last. Summaries have none.
+    pub fn record_exemplar(&mut self, sampled: SampledMeasurement<'_>) {
+        let Some(point) = self.last else { return };
+        let filtered_attributes = self.sampled.add_texts(sampled.labels.iter().copied());
+        let time_unix_nano = if sampled.time_unix_nano == 0 { self.now } else { sampled.time_unix_nano };
+        let span_id = self.sampled.arena.add(sampled.span_id);
+        let trace_id = self.sampled.arena.add(sampled.trace_id);
+        let value = sampled.value;
+        self.points.exemplars.push(Exemplar { point, filtered_attributes, time_unix_nano, value, span_id, trace_id });
     }
 
     /// How many points were recorded since the last [`MetricsBuilder::finish`].
@@ -196,6 +241,8 @@ impl MetricsBuilder {
     /// Forgets what was recorded since the last [`MetricsBuilder::finish`].
     pub fn discard(&mut self) {
         self.points = Metrics::default();
+        self.sampled = Common::default();
+        self.last = None;
     }
 
     /// The recorded points, sharing this builder's series.
@@ -204,6 +251,12 @@ impl MetricsBuilder {
         let room = self.points.numbers.len();
         let mut points = std::mem::take(&mut self.points);
         points.table = self.table.clone();
+        self.last = None;
+        let sampled = std::mem::take(&mut self.sampled);
+        if !points.exemplars.is_empty() {
+            points.exemplars.sort_by_key(|exemplar| exemplar.point);
+            move_exemplars(&mut points, &sampled);
+        }
         self.points.numbers = Numbers {
             series: Vec::with_capacity(room),
             start_time_unix_nano: Vec::with_capacity(room),
@@ -259,8 +312,13 @@ impl MetricsBuilder {
         let name = arena.add(metric.name.as_bytes());
         let unit = arena.add(metric.unit.as_bytes());
         let description = arena.add(metric.help.as_bytes());
+        let metadata = if self.metadata.is_empty() {
+            Attributes::EMPTY
+        } else {
+            table.common.add_texts(self.metadata.iter().copied())
+        };
         let at = index(table.metrics.len());
-        table.metrics.push(Metric { scope, name, description, unit, data, metadata: Attributes::EMPTY });
+        table.metrics.push(Metric { scope, name, description, unit, data, metadata });
         self.metrics.insert_unique(hash, (hash, at), |&(hash, _)| hash);
         at
     }
@@ -285,6 +343,26 @@ impl MetricsBuilder {
         table.series.push(Series { metric, attributes });
         self.series.insert_unique(hash, (hash, at), |&(hash, _)| hash);
         at
+    }
+}
+
+/// Gives the exemplars of `points` their text in a table of their own, a copy of the shared one.
+fn move_exemplars(points: &mut Metrics, sampled: &Common) {
+    let table = Arc::make_mut(&mut points.table);
+    let mut text = |from: Text| table.common.arena.add(sampled.arena.bytes(from));
+    for exemplar in &mut points.exemplars {
+        exemplar.span_id = text(exemplar.span_id);
+        exemplar.trace_id = text(exemplar.trace_id);
+    }
+    for exemplar in &mut points.exemplars {
+        let start = table.common.attributes.len();
+        for attribute in sampled.list(exemplar.filtered_attributes) {
+            let Value::String(value) = attribute.value else { continue };
+            let key = table.common.arena.add(sampled.arena.bytes(attribute.key));
+            let value = Value::String(table.common.arena.add(sampled.arena.bytes(value)));
+            table.common.attributes.push(crate::common::Attribute { key, value });
+        }
+        exemplar.filtered_attributes = table.common.attributes_since(start);
     }
 }
 
@@ -366,5 +444,46 @@ mod tests {
         out.record(&REQUESTS, &[], 1_u64);
         out.record(&MetricDescription { unit: "By", ..REQUESTS }, &[], 1_u64);
         assert_eq!(out.finish().table.metrics.len(), 2);
+    }
+
+    #[test]
+    fn metadata_is_set_on_the_metrics_of_one_poll() {
+        let mut out = builder();
+        out.begin(10, 1);
+        out.set_metadata(&[("prometheus.type", "info")]);
+        out.record(&REQUESTS, &[], 1_u64);
+        out.begin(20, 1);
+        out.record(&MetricDescription { name: "other", ..REQUESTS }, &[], 1_u64);
+        let table = out.finish().table;
+        assert!(table.common.find(table.metrics[0].metadata, "prometheus.type").is_some());
+        assert!(table.metrics[1].metadata.is_empty(), "metadata must not leak into the next poll");
+    }
+
+    #[test]
+    fn exemplars_stay_with_their_point_and_out_of_the_shared_table() {
+        let mut out = builder();
+        out.begin(10, 1);
+        out.record(&REQUESTS, &[], 1_u64);
+        let kept = out.finish().table;
+        out.begin(20, 1);
+        out.record_histogram(&MetricDescription { name: "h", kind: Kind::Histogram, ..REQUESTS }, &[], HistogramPoint::default());
+        out.record(&REQUESTS, &[], 2_u64);
+        let sampled = SampledMeasurement {
+            labels: &[("user", "a")],
+            value: Number::Double(0.5),
+            trace_id: &[7; 16],
+            ..SampledMeasurement::default()
+        };
+        out.record_exemplar(sampled);
+        let metrics = out.finish();
+        let [exemplar] = metrics.exemplars_of(PointRef::Number(0)) else { panic!("one exemplar") };
+        let common = &metrics.table.common;
+        assert_eq!(common.arena.bytes(exemplar.trace_id), [7; 16]);
+        assert!(common.find(exemplar.filtered_attributes, "user").is_some());
+        assert_eq!(exemplar.time_unix_nano, 20);
+        out.begin(30, 1);
+        out.record(&REQUESTS, &[], 3_u64);
+        let next = out.finish().table;
+        assert!(next.common.arena.len() < common.arena.len() && kept.series.len() == 1);
     }
 }

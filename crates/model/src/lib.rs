@@ -7,6 +7,7 @@
 //! - [`common`]: what the records of a batch share (text, attributes, resources, scopes)
 //! - [`metrics`], [`logs`], [`traces`]: the decoded records
 //! - [`build`]: how a collector makes metrics, keeping its series from poll to poll
+//! - [`exposition`]: Prometheus' text formats
 //! - [`otlp`]: OTLP protobuf and OTLP/JSON, both directions
 //! - [`receipt`]: settled once, and never silently
 
@@ -14,6 +15,7 @@ pub mod arena;
 pub mod batch;
 pub mod build;
 pub mod common;
+pub mod exposition;
 pub mod logs;
 pub mod metrics;
 pub mod otlp;

@@ -108,6 +108,35 @@ impl Pipeline {
     }
 }
 
+/// A listener that receivers of different kinds share.
+struct Place {
+    address: SocketAddress,
+    owners: Vec<Arc<str>>,
+    router: Router,
+}
+
+impl Place {
+    /// Adds a receiver's routes to the listener of their address. Two receivers of one kind answer
+    /// the same paths, so they cannot share one.
+    fn share(places: &mut BTreeMap<String, Place>, name: &Arc<str>, mount: Mount) -> Result<(), StartError> {
+        let Mount { address, router } = mount;
+        let kind = |name: &str| name.split('/').next().unwrap_or_default().to_owned();
+        let Some(place) = places.get_mut(&address.to_string()) else {
+            let owners = vec![name.clone()];
+            places.insert(address.to_string(), Place { address, owners, router });
+            return Ok(());
+        };
+        if let Some(owner) = place.owners.iter().find(|owner| kind(owner) == kind(name)) {
+            let reason = format!("{address} is already used by {owner}; give it another port");
+            return Err(StartError { integration: name.clone(), reason });
+        }
+        // The first one's answer to unknown paths stays; a listener has room for one.
+        place.router = std::mem::take(&mut place.router).merge(router.reset_fallback());
+        place.owners.push(name.clone());
+        Ok(())
+    }
+}
+
 /// A pipeline while it is being started.
 struct Starting {
     pipeline: Pipeline,
@@ -185,22 +214,21 @@ impl Starting {
     }
 
     async fn receive(&mut self, receivers: Vec<(Arc<str>, Box<dyn DynReceive>)>) -> Result<(), StartError> {
-        let mut shared: BTreeMap<String, (SocketAddress, Arc<str>, Router)> = BTreeMap::new();
+        let mut shared: BTreeMap<String, Place> = BTreeMap::new();
         let mut running = Vec::new();
         for (name, receiver) in receivers {
             self.pipeline.telemetry.health.initializing(&name);
             let intake = self.intake(&name);
-            for Mount { address, router } in receiver.mounts(&intake) {
-                let entry = shared.entry(address.to_string());
-                let place = entry.or_insert_with(|| (address, name.clone(), Router::new()));
-                place.2 = std::mem::take(&mut place.2).merge(router);
+            for mount in receiver.mounts(&intake) {
+                Place::share(&mut shared, &name, mount)?;
             }
             running.push((name, receiver, intake));
         }
         let mut listening: Vec<(TcpListener, Router)> = Vec::new();
-        for (address, name, router) in shared.into_values() {
+        for Place { address, owners, router } in shared.into_values() {
             let listener = weir_net::bind(&address).await;
-            let listener = listener.map_err(|error| StartError { integration: name, reason: error.to_string() })?;
+            let integration = owners.first().cloned().unwrap_or_else(|| Arc::from("listener"));
+            let listener = listener.map_err(|error| StartError { integration, reason: error.to_string() })?;
             listening.push((listener, router));
         }
         for (listener, router) in listening {

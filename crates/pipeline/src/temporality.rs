@@ -209,8 +209,8 @@ impl Pass<'_> {
         };
         let fate = match self.target {
             _ if ends => self.streams.end(key, at),
-            Temporality::Delta => self.streams.to_delta(key, at, amount),
-            _ => self.streams.to_cumulative(key, at, amount),
+            Temporality::Delta => self.streams.delta(key, at, amount),
+            _ => self.streams.cumulative(key, at, amount),
         };
         match fate {
             Fate::Keep { start: new } => *start = new,

@@ -1,6 +1,13 @@
 //! Backends and protocols of observability.
 
+mod console;
+mod credentials;
+mod otlp;
+mod prometheus;
+mod readable;
+mod webhook;
+
 use weir_pipeline::Kind;
 
 /// Every integration of this crate.
-pub static ALL: &[Kind] = &[];
+pub static ALL: &[Kind] = &[otlp::EXPORTER, otlp::RECEIVER, prometheus::KIND, console::KIND, webhook::KIND];

@@ -1,6 +1,13 @@
 //! What this machine says about itself.
 
+mod exec;
+mod probe;
+mod host;
+mod kernel_files;
+mod name_filter;
+mod process;
+
 use weir_pipeline::Kind;
 
 /// Every integration of this crate.
-pub static ALL: &[Kind] = &[];
+pub static ALL: &[Kind] = &[exec::KIND, probe::KIND, host::KIND, process::KIND];

@@ -110,7 +110,7 @@ impl Streams {
     }
 
     /// Turns a cumulative amount into what was added since the last point of its series.
-    pub fn to_delta<A: Amount>(&mut self, key: u128, at: Moment, amount: &mut A) -> Fate {
+    pub fn delta<A: Amount>(&mut self, key: u128, at: Moment, amount: &mut A) -> Fate {
         let (order, seen_seconds) = (self.next_order(), self.now_seconds);
         let Some(stream) = self.map.get_mut(&key) else {
             let whole = at.start >= self.horizon;
@@ -150,7 +150,7 @@ impl Streams {
     }
 
     /// Turns a delta into all that was added since the first point of its series.
-    pub fn to_cumulative<A: Amount>(&mut self, key: u128, at: Moment, amount: &mut A) -> Fate {
+    pub fn cumulative<A: Amount>(&mut self, key: u128, at: Moment, amount: &mut A) -> Fate {
         let (order, seen_seconds) = (self.next_order(), self.now_seconds);
         let Some(stream) = self.map.get_mut(&key) else {
             self.insert(

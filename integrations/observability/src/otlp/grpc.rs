@@ -44,7 +44,9 @@ pub(super) struct Unary {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {
     /// Refused by its announced length, before the rest of it is read.
-    #[error("the message of {length} bytes is larger than the limit of {limit} bytes; send smaller batches or raise `max_request_size`")]
+    #[error(
+        "the message of {length} bytes is larger than the limit of {limit} bytes; send smaller batches or raise `max_request_size`"
+    )]
     TooLarge { length: usize, limit: usize },
     /// It ends too early.
     #[error("the message breaks off: {got} of {announced} bytes came, its prefix of 5 bytes included")]
@@ -83,14 +85,18 @@ where
             }
         };
         whole.extend_from_slice(&data);
-        if length.is_none() && let Some(found) = announced(&whole) {
+        if length.is_none()
+            && let Some(found) = announced(&whole)
+        {
             if found > limit {
                 return Err(FrameError::TooLarge { length: found, limit });
             }
             whole.reserve((found + PREFIX_BYTES).saturating_sub(whole.len()));
             length = Some(found);
         }
-        if let Some(length) = length && whole.len() > length + PREFIX_BYTES {
+        if let Some(length) = length
+            && whole.len() > length + PREFIX_BYTES
+        {
             return Err(FrameError::Trailing(whole.len() - length - PREFIX_BYTES));
         }
     }
@@ -182,11 +188,10 @@ fn percent_encode(text: &str) -> String {
 }
 
 /// The reverse; what is no escape stays as it is, as the protocol asks for.
-fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((&byte, after)) = rest.split_first() {
-        let escaped = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+        match hexadecimal(after) {
             Some(value) if byte == b'%' => {
                 out.push(value);
                 rest = after.get(2..).unwrap_or_default();
@@ -198,6 +203,12 @@ fn percent_decode(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The byte that two hexadecimal digits at the start of `text` say.
+fn hexadecimal(text: &[u8]) -> Option<u8> {
+    let digit = |at: usize| char::from(*text.get(at)?).to_digit(16);
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
 }
 
 #[cfg(test)]
@@ -215,7 +226,8 @@ mod tests {
         // One byte per frame: even the prefix comes in pieces.
         let mut frames = std::collections::VecDeque::from(vec![0, 0, 0, 0, 3, b'a', b'b', b'c']);
         let body = http_body_util::StreamBody::new(futures_util::stream::poll_fn(move |_| {
-            let next = frames.pop_front().map(|byte| Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(vec![byte]))));
+            let next =
+                frames.pop_front().map(|byte| Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(vec![byte]))));
             std::task::Poll::Ready(next)
         }));
         let unary = read_unary(body, 3).await.unwrap();
@@ -248,6 +260,6 @@ mod tests {
     #[test]
     fn what_is_no_escape_stays_as_it_is() {
         assert_eq!(percent_decode("100%25 of 5% and %4"), "100% of 5% and %4");
-        assert_eq!(percent_decode("%zz%"), "%zz%");
+        assert_eq!(percent_decode("%zz%+5%"), "%zz%+5%");
     }
 }

@@ -15,6 +15,8 @@ mod grpc;
 mod judge;
 mod receiver;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use exporter::KIND as EXPORTER;
 pub use receiver::KIND as RECEIVER;

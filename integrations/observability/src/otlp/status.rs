@@ -114,12 +114,14 @@ impl Status {
     }
 
     fn to_json(&self) -> Vec<u8> {
-        let mut status = json!({ "code": self.code.number(), "message": self.message });
+        let mut status = serde_json::Map::new();
+        status.insert("code".into(), self.code.number().into());
+        status.insert("message".into(), self.message.as_str().into());
         if let Some(delay) = self.retry_after {
             let delay = format!("{}.{:09}s", delay.as_secs(), delay.subsec_nanos());
-            status["details"] = json!([{ "@type": RETRY_INFO, "retryDelay": delay }]);
+            status.insert("details".into(), json!([{ "@type": RETRY_INFO, "retryDelay": delay }]));
         }
-        status.to_string().into_bytes()
+        Value::Object(status).to_string().into_bytes()
     }
 
     /// The status in the body of an HTTP answer; `None` if it is none.
@@ -224,7 +226,9 @@ impl PartialSuccess {
             for field in fields(inner)? {
                 match field {
                     // A negative count is nothing that was refused.
-                    (1, Field::Varint(count)) => partial.rejected = if i64::try_from(count).is_ok() { count } else { 0 },
+                    (1, Field::Varint(count)) => {
+                        partial.rejected = if i64::try_from(count).is_ok() { count } else { 0 }
+                    }
                     (2, Field::Bytes(text)) => partial.message = String::from_utf8_lossy(text).into_owned(),
                     _ => {}
                 }
@@ -332,11 +336,14 @@ fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
 }
 
 fn put_number(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+    loop {
+        let [low, ..] = value.to_le_bytes();
         value >>= 7;
+        if value == 0 {
+            return out.push(low);
+        }
+        out.push(low | 0x80);
     }
-    out.push(value as u8);
 }
 
 #[cfg(test)]
@@ -385,7 +392,10 @@ mod tests {
         assert_eq!(PartialSuccess::decode(Signal::Logs, Encoding::Protobuf, b"<html>ok</html>"), None);
         // rejected = -1 as protobuf writes it.
         let negative = [10, 11, 8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
-        assert_eq!(PartialSuccess::decode(Signal::Logs, Encoding::Protobuf, &negative), Some(PartialSuccess::default()));
+        assert_eq!(
+            PartialSuccess::decode(Signal::Logs, Encoding::Protobuf, &negative),
+            Some(PartialSuccess::default())
+        );
     }
 
     #[test]

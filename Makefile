@@ -1,0 +1,62 @@
+# `make up` builds Weir and starts it; `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up build test lint deny docs bench fuzz clean tools
+
+# Where cargo builds, also when the caller says so by CARGO_TARGET_DIR.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Tools that install.sh or CI built for this project alone.
+export PATH := $(or $(WEIR_CACHE),$(HOME)/.cache/weir)/tools/bin:$(HOME)/.cargo/bin:$(PATH)
+
+help: ## This list.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+
+up: tools ## Builds Weir and watches this machine, live in the terminal; Ctrl-C ends it.
+	@if [ ! -x target/release/weir ]; then \
+	  echo "Building Weir with cargo: about 5 minutes on two cores the first time, seconds after that."; fi
+	@$(MAKE) --no-print-directory build
+	@exec target/release/weir agent
+
+build: tools ## Builds target/release/weir.
+	cargo build --release --locked -p weir
+	@if [ "$(TARGET)" != target ]; then install -D "$(TARGET)/release/weir" target/release/weir; fi
+
+test: tools ## Installs the test services that are missing, then runs every test.
+	@tests/install.sh
+	@mkdir -p "$(TARGET)" && rm -f "$(TARGET)/skipped-peers.txt"
+	@WEIR_BIN= cargo test --locked --workspace --no-fail-fast; status=$$?; \
+	  tests/skipped.sh "$(TARGET)/skipped-peers.txt"; exit $$status
+
+lint: tools deny ## Format, clippy, size of files, arrows between crates, licences.
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked --quiet -p weir-tests --test house
+
+deny:
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level warn check licenses bans sources; else \
+	  echo "SKIPPED: licences, bans and sources of dependencies, because cargo-deny is missing."; \
+	  echo "         Install it: cargo install cargo-deny --version 0.20.2 --locked"; fi
+
+docs: tools ## Writes the integrations' pages below docs/ from the code.
+	cargo run --quiet --locked -p weir -- docs --out docs/integrations
+
+bench: build ## Compares Weir with its peers, side by side.
+	bench/run.sh
+
+fuzz: tools ## Feeds every parser of outside bytes with hostile input.
+	fuzz/run.sh
+
+clean: ## Removes everything that was built.
+	cargo clean
+
+# What building needs. Each missing tool is named with the command that installs it.
+tools:
+	@missing=0; need() { missing=1; echo "$$1 is missing. Install it: $$2" >&2; }; \
+	command -v cargo >/dev/null || need "Rust" "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"; \
+	command -v cc >/dev/null || need "A C compiler" "apt-get install build-essential  (Debian, Ubuntu; as root or with sudo)"; \
+	if command -v cargo >/dev/null; then \
+	  version=$$(cargo --version 2>/dev/null | awk '{split($$2, v, "."); print v[1] * 1000 + v[2]}'); \
+	  [ "$${version:-0}" -ge 1095 ] || need "Rust 1.95 or newer" "rustup toolchain install 1.95.0"; fi; \
+	exit $$missing

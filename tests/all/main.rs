@@ -1,0 +1,20 @@
+//! The program from outside: what its users are promised, against real servers, real senders and
+//! faults. Tests whose peers are missing say so and are counted as skipped (`harness/peers.rs`).
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "the helpers of tests fail loudly too"
+)]
+
+mod harness;
+
+mod broken;
+mod check;
+mod faults;
+mod otlp;
+mod remote_write;
+mod scrape;
+mod start;

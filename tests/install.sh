@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Installs what the end-to-end tests talk to: real servers and real senders that others wrote.
+# Idempotent, and quick when everything is there. What cannot be installed is said loudly; the
+# tests that need it then skip themselves and are counted. Never fails for a missing peer.
+#
+# Peers that are built from source go to $WEIR_PEERS (default ~/.cache/weir/peers), outside of the
+# clone, so that the next clone finds them.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+readonly PEERS="${WEIR_PEERS:-${WEIR_CACHE:-$HOME/.cache/weir}/peers}"
+readonly COLLECTOR_VERSION=v0.149.0
+readonly PROMETHEUS_VERSION=v0.315.0 # the module's version of Prometheus 3.15
+readonly OPENTELEMETRY_PYTHON_VERSION=1.45.2
+
+missing=()
+miss() { missing+=("$1"); }
+
+# --- Debian's packages ---------------------------------------------------------------------------
+
+# Command and package; a command that is there is taken as it is.
+readonly DEBIAN=(
+  "prometheus prometheus"
+  "prometheus-node-exporter prometheus-node-exporter"
+)
+
+install_debian() {
+  local wanted=() entry command package
+  for entry in "${DEBIAN[@]}"; do
+    read -r command package <<<"$entry"
+    command -v "$command" >/dev/null || wanted+=("$package")
+  done
+  # Debian's own python3 has venv in a package of its own; other Pythons bring it.
+  if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then wanted+=(python3-venv); fi
+  command -v python3 >/dev/null || wanted+=(python3 python3-venv)
+  [ ${#wanted[@]} -gt 0 ] || return 0
+  if ! command -v apt-get >/dev/null; then miss "not a Debian system, install by hand: ${wanted[*]}"; return 0; fi
+  if [ "$(id -u)" != 0 ]; then miss "not root, run: sudo apt-get install --no-install-recommends ${wanted[*]}"; return 0; fi
+  echo "installing Debian packages: ${wanted[*]}"
+  without_services apt_install "${wanted[@]}" || miss "apt-get install failed for: ${wanted[*]}"
+}
+
+apt_install() {
+  export DEBIAN_FRONTEND=noninteractive
+  local apt=(apt-get install --yes --quiet --no-install-recommends "$@")
+  "${apt[@]}" >/dev/null 2>&1 && return 0
+  apt-get update --quiet >/dev/null && "${apt[@]}" >/dev/null
+}
+
+# Packages of servers start them on installation; the tests start their own, on loopback.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d
+  if [ -e "$policy" ]; then "$@"; return; fi
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod +x "$policy"
+  local status=0
+  "$@" || status=$?
+  rm -f "$policy"
+  return $status
+}
+
+# --- built with Go -------------------------------------------------------------------------------
+
+# Runs a build in an empty folder beside its destination and says how long it may take.
+build_in() { # name, minutes, destination folder, function
+  local name=$1 minutes=$2 folder=$3 build=$4 started=$SECONDS
+  if ! command -v go >/dev/null; then miss "$name: Go is missing (https://go.dev/dl, or apt-get install golang)"; return 0; fi
+  echo "building $name with Go: about $minutes minutes on two cores, once"
+  mkdir -p "$folder"
+  local log="$folder/build.log"
+  if (cd "$folder" && export GOFLAGS=-mod=mod CGO_ENABLED=0 && "$build") >"$log" 2>&1; then
+    echo "built $name in $((SECONDS - started)) s"
+  else
+    tail -5 "$log" >&2
+    miss "$name: its build failed, see $log"
+  fi
+}
+
+# Chained, because `set -e` does not reach a function that is tested by `if`.
+build_collector() {
+  GOBIN="$PEERS/collector/bin" go install "go.opentelemetry.io/collector/cmd/builder@$COLLECTOR_VERSION" &&
+    cp "$MANIFEST" manifest.yaml &&
+    ./bin/builder --config manifest.yaml --skip-compilation &&
+    cd otelcol-build &&
+    go build -trimpath -ldflags='-s -w' -o ../otelcol.new . &&
+    mv ../otelcol.new ../otelcol
+}
+
+build_prometheus() {
+  local module=github.com/prometheus/prometheus/cmd/prometheus
+  rm -f go.mod go.sum &&
+    go mod init peer &&
+    go get "$module@$PROMETHEUS_VERSION" &&
+    go build -trimpath -ldflags='-s -w' -o prometheus-3.new "$module" &&
+    mv prometheus-3.new prometheus-3
+}
+
+install_go_peers() {
+  MANIFEST="$PWD/peers/collector.yaml"
+  [ -x "$PEERS/collector/otelcol" ] ||
+    build_in "the OpenTelemetry Collector ${COLLECTOR_VERSION#v}" 7 "$PEERS/collector" build_collector
+  [ -x "$PEERS/prometheus/prometheus-3" ] ||
+    build_in "Prometheus 3.15" 5 "$PEERS/prometheus" build_prometheus
+}
+
+# --- Python ----------------------------------------------------------------------------------------
+
+install_python_peers() {
+  local folder="$PEERS/python" stamp="opentelemetry $OPENTELEMETRY_PYTHON_VERSION"
+  [ "$(cat "$folder/stamp" 2>/dev/null)" != "$stamp" ] || return 0
+  if ! command -v python3 >/dev/null; then miss "the OpenTelemetry SDK for Python: python3 is missing"; return 0; fi
+  echo "installing the OpenTelemetry SDK for Python $OPENTELEMETRY_PYTHON_VERSION"
+  rm -rf "$folder"
+  if python3 -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
+    "opentelemetry-sdk==$OPENTELEMETRY_PYTHON_VERSION" \
+    "opentelemetry-exporter-otlp==$OPENTELEMETRY_PYTHON_VERSION"; then
+    echo "$stamp" >"$folder/stamp"
+  else
+    rm -rf "$folder"
+    miss "the OpenTelemetry SDK for Python: its installation failed"
+  fi
+}
+
+mkdir -p "$PEERS"
+exec 9>"$PEERS/.lock"
+flock 9 # two runs at once would build into the same folders
+install_debian
+install_go_peers
+install_python_peers
+
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "!! some peers are missing, and the tests that need them will be skipped:" >&2
+  printf '!!   %s\n' "${missing[@]}" >&2
+fi
