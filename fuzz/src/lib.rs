@@ -14,12 +14,32 @@ pub fn encode_and_accept_again(payload: &Payload) -> &Records {
     let decoded = again.records().expect("what was accepted decodes");
     assert_eq!(otlp::encode_protobuf(decoded), protobuf, "a second round changes nothing");
     // JSON has one NaN only, so its own rounds are compared.
-    let json = otlp::encode_json(records);
+    let json = through_json(records);
     let again = accept(records.signal(), Encoding::Json, &json);
-    assert_eq!(again.len(), payload.len());
     let decoded = again.records().expect("what was accepted decodes");
-    assert_eq!(otlp::encode_json(decoded), json, "a second round through JSON changes nothing");
+    let second = through_json(decoded);
+    // Fields of a resource that no schema names have no form in JSON: the first round drops them.
+    if !has_unknown_fields(records) {
+        assert_eq!(otlp::encode_json(records), second, "a round through JSON changes nothing");
+    }
+    assert_eq!(json, second, "a second round through JSON changes nothing");
     records
+}
+
+/// The JSON form of what the JSON form of these records says.
+fn through_json(records: &Records) -> Bytes {
+    let again = accept(records.signal(), Encoding::Json, &otlp::encode_json(records));
+    assert_eq!(again.len(), records.len(), "JSON keeps every record");
+    otlp::encode_json(again.records().expect("what was accepted decodes"))
+}
+
+fn has_unknown_fields(records: &Records) -> bool {
+    let common = match records {
+        Records::Metrics(metrics) => &metrics.table.common,
+        Records::Logs(logs) => &logs.common,
+        Records::Traces(traces) => &traces.common,
+    };
+    common.resources.iter().any(|resource| !resource.unknown.is_empty())
 }
 
 /// Halves records as a refused delivery is halved: both halves encode, and hold all records.

@@ -25,7 +25,9 @@ const LIMIT_BYTES: usize = 1 << 16;
 /// Status and partial success of a body, in both encodings: what was read is written and read again.
 fn bodies(body: &[u8]) {
     for encoding in [Encoding::Protobuf, Encoding::Json] {
-        if let Some(status) = status::Status::decode(encoding, body) {
+        // A status stands in the body of an error: one that says OK, or nothing, counts as unknown.
+        let status = status::Status::decode(encoding, body);
+        if let Some(status) = status.filter(|status| status.code != status::Code::Ok) {
             assert_eq!(status::Status::decode(encoding, &status.encode(encoding)), Some(status));
         }
         for signal in Signal::ALL {
@@ -53,9 +55,10 @@ fn frames(body: &[u8], cut: usize) {
 fn trailers(body: &[u8]) {
     let names = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
     let lines = body.split(|byte| *byte == b'\n');
-    let values = names.into_iter().zip(lines).filter_map(|(name, line)| {
-        Some((HeaderName::from_static(name), HeaderValue::from_bytes(line).ok()?))
-    });
+    let values = names
+        .into_iter()
+        .zip(lines)
+        .filter_map(|(name, line)| Some((HeaderName::from_static(name), HeaderValue::from_bytes(line).ok()?)));
     let _ = grpc::status_of(&HeaderMap::new(), &values.collect());
 }
 

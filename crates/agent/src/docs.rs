@@ -87,11 +87,19 @@ fn is_empty(value: &Json) -> bool {
 /// Follows a reference, and looks through "or null".
 fn resolve<'a>(schema: &'a Json, definitions: &'a Json) -> &'a Json {
     if let Some(name) = schema.get("$ref").and_then(Json::as_str).and_then(|reference| reference.rsplit('/').next()) {
-        return definitions.get(name).unwrap_or(schema);
+        return definitions.get(name).map_or(schema, |target| resolve(target, definitions));
     }
     let choices = schema.get("anyOf").and_then(Json::as_array);
-    let real = choices.and_then(|choices| choices.iter().find(|choice| choice.get("type").and_then(Json::as_str) != Some("null")));
-    real.map_or(schema, |choice| resolve(choice, definitions))
+    // Of a short and a long form, the long one has options to be explained.
+    let real = choices.and_then(|choices| {
+        let resolved = || choices.iter().map(|choice| resolve(choice, definitions));
+        let has = |name: &'static str| move |choice: &&Json| choice.get(name).is_some();
+        resolved()
+            .find(has("items"))
+            .or_else(|| resolved().find(has("properties")))
+            .or_else(|| resolved().find(|choice| choice.get("type").and_then(Json::as_str) != Some("null")))
+    });
+    real.unwrap_or(schema)
 }
 
 fn type_of(schema: &Json, definitions: &Json) -> String {

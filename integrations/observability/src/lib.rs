@@ -4,10 +4,11 @@ mod console;
 mod credentials;
 mod otlp;
 mod prometheus;
+mod prometheus_scrape;
 mod readable;
 mod webhook;
 
 use weir_pipeline::Kind;
 
 /// Every integration of this crate.
-pub static ALL: &[Kind] = &[otlp::EXPORTER, otlp::RECEIVER, prometheus::KIND, console::KIND, webhook::KIND];
+pub static ALL: &[Kind] = &[otlp::EXPORTER, otlp::RECEIVER, prometheus::KIND, prometheus_scrape::KIND, console::KIND, webhook::KIND];

@@ -1,10 +1,10 @@
 //! What this machine says about itself.
 
 mod exec;
-mod probe;
 mod host;
 mod kernel_files;
 mod name_filter;
+mod probe;
 mod process;
 
 use weir_pipeline::Kind;

@@ -283,8 +283,7 @@ pub(crate) fn each_item<'a, T>(
         }
         let container = request.length()?;
         let outer = header(decoder(target), container)?;
-        let mut place =
-            Place { resource: outer.message, resource_schema_url: outer.schema_url, ..Place::default() };
+        let mut place = Place { resource: outer.message, resource_schema_url: outer.schema_url, ..Place::default() };
         let mut scopes = decoder(target).reader(container);
         while let Some(container) = next(&mut scopes, 2)? {
             let inner = header(decoder(target), container)?;

@@ -201,7 +201,9 @@ impl MetricsDecoder<'_> {
                 (4, WireType::Fixed64) => distribution.count = reader.fixed64()?,
                 (5, WireType::Fixed64) => distribution.sum = Some(reader.double()?),
                 (6, wire_type) => packed_fixed64(&mut reader, wire_type, &mut point.bucket_counts, u64::from_le_bytes)?,
-                (7, wire_type) => packed_fixed64(&mut reader, wire_type, &mut point.explicit_bounds, f64::from_le_bytes)?,
+                (7, wire_type) => {
+                    packed_fixed64(&mut reader, wire_type, &mut point.explicit_bounds, f64::from_le_bytes)?
+                }
                 (8, WireType::Length) => {
                     reader.length()?;
                     has_exemplars = true;

@@ -113,10 +113,11 @@ impl<'a> Containers<'a> {
     }
 
     fn open(&mut self, out: &mut Writer, scope: u32) {
-        let (resource, scope_schema_url) =
-            self.common.scopes.get(scope as usize).map_or((u32::MAX, &[][..]), |scope| {
-                (scope.resource, self.common.arena.bytes(scope.schema_url))
-            });
+        let (resource, scope_schema_url) = self
+            .common
+            .scopes
+            .get(scope as usize)
+            .map_or((u32::MAX, &[][..]), |scope| (scope.resource, self.common.arena.bytes(scope.schema_url)));
         let same_resource = match self.open {
             Some(open) => {
                 self.close_scope(out, open);

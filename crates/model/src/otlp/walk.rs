@@ -106,7 +106,8 @@ fn is_text_attribute(bytes: &[u8], depth: u32) -> bool {
     }
     let [0x0a, text_length, text @ ..] = value else { return false };
     // A length below 128 is one byte, and a longer text would not fit into the value.
-    usize::from(*text_length) == text.len() && is_text(key) && is_text(text)
+    // Keys and lengths are below 128 here, so ASCII can be judged in one go.
+    usize::from(*text_length) == text.len() && (bytes.is_ascii() || is_text(key) && is_text(text))
 }
 
 fn scalar(
@@ -147,4 +148,3 @@ fn scalar(
     };
     Err(DecodeError::at(reader.at(), Fault::WireType { found: wire_type.number(), expected }))
 }
-

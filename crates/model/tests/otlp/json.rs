@@ -32,9 +32,13 @@ fn the_example_of_the_specification_decodes() {
     assert_eq!(logs.common.arena.bytes(record.span_id), [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]);
     let resource = logs.common.resources[0].attributes;
     assert!(matches!(logs.common.find(resource, "service.name"), Some(Value::String(_))));
-    let Records::Logs(again) =
-        otlp::decode(Signal::Logs, &weir_model::Wire { encoding: Encoding::Json, bytes: otlp::encode_json(payload.records().unwrap()) }).unwrap()
-    else { panic!("not logs") };
+    let Records::Logs(again) = otlp::decode(
+        Signal::Logs,
+        &weir_model::Wire { encoding: Encoding::Json, bytes: otlp::encode_json(payload.records().unwrap()) },
+    )
+    .unwrap() else {
+        panic!("not logs")
+    };
     assert_eq!(again.records.len(), 1);
 }
 

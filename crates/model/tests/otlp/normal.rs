@@ -5,14 +5,15 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::Exemplar;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use weir_model::Signal;
 
 /// An export request of opentelemetry-proto.
 pub trait Request:
-    prost::Message + Default + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned {
+    prost::Message + Default + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned
+{
     const SIGNAL: Signal;
 
     /// Records as that library counts them.

@@ -39,7 +39,8 @@ fn double(doubles: Doubles) -> BoxedStrategy<f64> {
     match doubles {
         Doubles::Finite => finite.boxed(),
         Doubles::All => {
-            prop_oneof![5 => finite, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => Just(f64::NEG_INFINITY)].boxed()
+            prop_oneof![5 => finite, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => Just(f64::NEG_INFINITY)]
+                .boxed()
         }
     }
 }
@@ -90,8 +91,8 @@ fn any_value(doubles: Doubles) -> BoxedStrategy<AnyValue> {
     ]
     .prop_map(|value| AnyValue { value });
     leaf.prop_recursive(3, 12, 3, |inner| {
-        let pair = (text(), option::of(inner.clone()))
-            .prop_map(|(key, value)| KeyValue { key, value, ..KeyValue::default() });
+        let pair =
+            (text(), option::of(inner.clone())).prop_map(|(key, value)| KeyValue { key, value, ..KeyValue::default() });
         prop_oneof![
             vec(inner, 0..4).prop_map(|values| Value::ArrayValue(ArrayValue { values })),
             vec(pair, 0..4).prop_map(|values| Value::KvlistValue(KeyValueList { values })),
@@ -117,9 +118,13 @@ fn entity_refs() -> impl Strategy<Value = Vec<EntityRef>> {
 fn resource(doubles: Doubles) -> impl Strategy<Value = Option<Resource>> {
     option::weighted(
         0.8,
-        (attributes(doubles), count(), entity_refs()).prop_map(|(attributes, dropped_attributes_count, entity_refs)| {
-            Resource { attributes, dropped_attributes_count, entity_refs }
-        }),
+        (attributes(doubles), count(), entity_refs()).prop_map(
+            |(attributes, dropped_attributes_count, entity_refs)| Resource {
+                attributes,
+                dropped_attributes_count,
+                entity_refs,
+            },
+        ),
     )
 }
 
@@ -267,8 +272,7 @@ fn optional(doubles: Doubles) -> impl Strategy<Value = Option<f64>> {
 
 fn histogram_point(doubles: Doubles) -> impl Strategy<Value = m::HistogramDataPoint> {
     let first = (attributes(doubles), long(), long(), long(), optional(doubles), vec(long(), 0..4));
-    let second =
-        (vec(double(doubles), 0..4), exemplars(doubles), count(), optional(doubles), optional(doubles));
+    let second = (vec(double(doubles), 0..4), exemplars(doubles), count(), optional(doubles), optional(doubles));
     (first, second).prop_map(|(a, b)| m::HistogramDataPoint {
         attributes: a.0,
         start_time_unix_nano: a.1,
@@ -285,9 +289,10 @@ fn histogram_point(doubles: Doubles) -> impl Strategy<Value = m::HistogramDataPo
 }
 
 fn buckets() -> impl Strategy<Value = Option<m::exponential_histogram_data_point::Buckets>> {
-    option::of((enumeration(), vec(long(), 0..4)).prop_map(|(offset, bucket_counts)| {
-        m::exponential_histogram_data_point::Buckets { offset, bucket_counts }
-    }))
+    option::of(
+        (enumeration(), vec(long(), 0..4))
+            .prop_map(|(offset, bucket_counts)| m::exponential_histogram_data_point::Buckets { offset, bucket_counts }),
+    )
 }
 
 fn exponential_point(doubles: Doubles) -> impl Strategy<Value = m::ExponentialHistogramDataPoint> {
@@ -330,8 +335,7 @@ fn summary_point(doubles: Doubles) -> impl Strategy<Value = m::SummaryDataPoint>
 fn data(doubles: Doubles) -> BoxedStrategy<m::metric::Data> {
     let temporality = || prop_oneof![9 => 0..3_i32, 1 => enumeration()];
     prop_oneof![
-        vec(number_point(doubles), 0..4)
-            .prop_map(|data_points| m::metric::Data::Gauge(m::Gauge { data_points })),
+        vec(number_point(doubles), 0..4).prop_map(|data_points| m::metric::Data::Gauge(m::Gauge { data_points })),
         (vec(number_point(doubles), 0..4), temporality(), any::<bool>()).prop_map(
             |(data_points, aggregation_temporality, is_monotonic)| m::metric::Data::Sum(m::Sum {
                 data_points,
@@ -345,8 +349,7 @@ fn data(doubles: Doubles) -> BoxedStrategy<m::metric::Data> {
         (vec(exponential_point(doubles), 0..3), temporality()).prop_map(|(data_points, aggregation_temporality)| {
             m::metric::Data::ExponentialHistogram(m::ExponentialHistogram { data_points, aggregation_temporality })
         }),
-        vec(summary_point(doubles), 0..3)
-            .prop_map(|data_points| m::metric::Data::Summary(m::Summary { data_points })),
+        vec(summary_point(doubles), 0..3).prop_map(|data_points| m::metric::Data::Summary(m::Summary { data_points })),
     ]
     .boxed()
 }
@@ -354,8 +357,11 @@ fn data(doubles: Doubles) -> BoxedStrategy<m::metric::Data> {
 pub fn metrics(doubles: Doubles) -> impl Strategy<Value = ExportMetricsServiceRequest> {
     let metric = (text(), text(), text(), attributes(doubles), option::weighted(0.9, data(doubles)))
         .prop_map(|(name, description, unit, metadata, data)| m::Metric { name, description, unit, metadata, data });
-    let scopes = (scope(doubles), vec(metric, 0..4), text())
-        .prop_map(|(scope, metrics, schema_url)| m::ScopeMetrics { scope, metrics, schema_url });
+    let scopes = (scope(doubles), vec(metric, 0..4), text()).prop_map(|(scope, metrics, schema_url)| m::ScopeMetrics {
+        scope,
+        metrics,
+        schema_url,
+    });
     let resources = (resource(doubles), vec(scopes, 0..3), text())
         .prop_map(|(resource, scope_metrics, schema_url)| m::ResourceMetrics { resource, scope_metrics, schema_url });
     vec(resources, 0..3).prop_map(|resource_metrics| ExportMetricsServiceRequest { resource_metrics })

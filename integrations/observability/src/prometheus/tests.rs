@@ -17,6 +17,8 @@ use weir_pipeline::{FaultKind, Refused};
 use super::judge::check;
 use super::*;
 
+mod live;
+
 /// prometheus/prometheus `prompb/types.proto`, `prompb/remote.proto`.
 mod v1 {
     #[derive(Clone, PartialEq, prost::Message)]
@@ -248,7 +250,10 @@ fn values(flat: &Flat) -> BTreeMap<&str, f64> {
 
 /// A point of every kind.
 fn every_kind() -> Metrics {
-    let mut out = builder();
+    every_kind_into(builder())
+}
+
+fn every_kind_into(mut out: MetricsBuilder) -> Metrics {
     out.record(&REQUESTS, &[("http.method", "GET"), ("code", "200")], 12_u64);
     out.record_exemplar(SampledMeasurement {
         labels: &[("user", "a")],
@@ -261,7 +266,7 @@ fn every_kind() -> Metrics {
     let mut histogram =
         HistogramPoint { explicit_bounds: vec![0.5, 1.0], bucket_counts: vec![2, 0, 3], ..HistogramPoint::default() };
     histogram.distribution = Distribution { count: 5, sum: Some(9.5), ..Distribution::default() };
-    histogram.distribution.start_time_unix_nano = NOW - 1000 * MS;
+    histogram.distribution.start_time_unix_nano = out.now_unix_nano() - 1000 * MS;
     let latency = MetricDescription { name: "latency", unit: "s", kind: MetricKind::Histogram, help: "How long." };
     out.record_histogram(&latency, &[("le", "own")], histogram);
     out.record_exemplar(SampledMeasurement { value: Number::Double(0.7), ..SampledMeasurement::default() });

@@ -74,7 +74,6 @@ the agent's log and in its health. `exec.samples` tells how many numbers were re
       command: [/usr/local/bin/queue-status, --json]
       format: json
       label_keys: [name]
-      timeout: 5s
 "#,
     metrics: METRICS,
     signals: &[Signal::Metrics],
@@ -101,8 +100,21 @@ const SAMPLES: MetricDescription<'static> = MetricDescription {
     help: "How many numbers were read from the output.",
 };
 
-/// The collector's own metrics; those of the commands depend on what they print.
-const METRICS: &[MetricDescription<'static>] = &[DURATION, EXIT_CODE, SUCCESS, SAMPLES];
+/// The collector's own metrics and those of the presets; those of other commands depend on what they print.
+const METRICS: &[MetricDescription<'static>] = &[
+    DURATION,
+    EXIT_CODE,
+    SUCCESS,
+    SAMPLES,
+    preset::UTILIZATION,
+    preset::MEMORY_UTILIZATION,
+    preset::MEMORY_USAGE,
+    preset::MEMORY_LIMIT,
+    preset::TEMPERATURE,
+    preset::POWER,
+    preset::CLOCK_SM,
+    preset::CLOCK_MEMORY,
+];
 
 /// The `exec` collector.
 pub const KIND: Kind = Kind::collect::<Exec>(ABOUT);

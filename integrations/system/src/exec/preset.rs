@@ -2,6 +2,8 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use weir_pipeline::MetricKind::{Gauge, UpDownCounter};
+use weir_pipeline::{MetricDescription, MetricKind};
 
 use super::config::{CommandConfig, CommandLine, Format};
 use super::sample::{ValueConfig, ValueKind};
@@ -17,80 +19,47 @@ pub enum Preset {
 /// A column of `nvidia-smi` that is a number: its name there, and what becomes of it.
 struct Column {
     query: &'static str,
-    name: &'static str,
-    unit: &'static str,
-    kind: ValueKind,
     scale: f64,
-    description: &'static str,
+    metric: MetricDescription<'static>,
 }
 
-/// Names and units as in the OpenTelemetry semantic conventions for hardware; `nvidia-smi` prints
-/// percent, MiB, W, degrees Celsius and MHz (`nvidia-smi --help-query-gpu`).
+const fn metric(
+    name: &'static str,
+    unit: &'static str,
+    kind: MetricKind,
+    help: &'static str,
+) -> MetricDescription<'static> {
+    MetricDescription { name, unit, kind, help }
+}
+
+// Names and units as in the OpenTelemetry semantic conventions for hardware, which have no clocks.
+pub(super) const UTILIZATION: MetricDescription<'static> =
+    metric("hw.gpu.utilization", "1", Gauge, "Share of time in which the GPU computed.");
+pub(super) const MEMORY_UTILIZATION: MetricDescription<'static> =
+    metric("hw.gpu.memory.utilization", "1", Gauge, "Share of time in which the GPU memory was read or written.");
+pub(super) const MEMORY_USAGE: MetricDescription<'static> =
+    metric("hw.gpu.memory.usage", "By", UpDownCounter, "GPU memory in use.");
+pub(super) const MEMORY_LIMIT: MetricDescription<'static> =
+    metric("hw.gpu.memory.limit", "By", UpDownCounter, "Size of the GPU memory.");
+pub(super) const TEMPERATURE: MetricDescription<'static> =
+    metric("hw.temperature", "Cel", Gauge, "Temperature of the GPU.");
+pub(super) const POWER: MetricDescription<'static> =
+    metric("hw.power", "W", Gauge, "Power that the GPU's board draws.");
+pub(super) const CLOCK_SM: MetricDescription<'static> =
+    metric("hw.gpu.clock.sm", "Hz", Gauge, "Clock of the GPU's streaming multiprocessors.");
+pub(super) const CLOCK_MEMORY: MetricDescription<'static> =
+    metric("hw.gpu.clock.memory", "Hz", Gauge, "Clock of the GPU's memory.");
+
+/// `nvidia-smi` prints percent, MiB, degrees Celsius, W and MHz (`nvidia-smi --help-query-gpu`).
 const NVIDIA_COLUMNS: [Column; 8] = [
-    Column {
-        query: "utilization.gpu",
-        name: "hw.gpu.utilization",
-        unit: "1",
-        kind: ValueKind::Gauge,
-        scale: 0.01,
-        description: "Share of time in which the GPU computed.",
-    },
-    Column {
-        query: "utilization.memory",
-        name: "hw.gpu.memory.utilization",
-        unit: "1",
-        kind: ValueKind::Gauge,
-        scale: 0.01,
-        description: "Share of time in which the memory was read or written.",
-    },
-    Column {
-        query: "memory.used",
-        name: "hw.gpu.memory.usage",
-        unit: "By",
-        kind: ValueKind::UpDownCounter,
-        scale: MEBIBYTE,
-        description: "GPU memory in use.",
-    },
-    Column {
-        query: "memory.total",
-        name: "hw.gpu.memory.limit",
-        unit: "By",
-        kind: ValueKind::UpDownCounter,
-        scale: MEBIBYTE,
-        description: "Size of the GPU memory.",
-    },
-    Column {
-        query: "temperature.gpu",
-        name: "hw.temperature",
-        unit: "Cel",
-        kind: ValueKind::Gauge,
-        scale: 1.0,
-        description: "Temperature of the GPU.",
-    },
-    Column {
-        query: "power.draw",
-        name: "hw.power",
-        unit: "W",
-        kind: ValueKind::Gauge,
-        scale: 1.0,
-        description: "Power that the whole board draws.",
-    },
-    Column {
-        query: "clocks.sm",
-        name: "hw.gpu.clock.sm",
-        unit: "Hz",
-        kind: ValueKind::Gauge,
-        scale: MEGAHERTZ,
-        description: "Clock of the streaming multiprocessors.",
-    },
-    Column {
-        query: "clocks.mem",
-        name: "hw.gpu.clock.memory",
-        unit: "Hz",
-        kind: ValueKind::Gauge,
-        scale: MEGAHERTZ,
-        description: "Clock of the memory.",
-    },
+    Column { query: "utilization.gpu", scale: 0.01, metric: UTILIZATION },
+    Column { query: "utilization.memory", scale: 0.01, metric: MEMORY_UTILIZATION },
+    Column { query: "memory.used", scale: MEBIBYTE, metric: MEMORY_USAGE },
+    Column { query: "memory.total", scale: MEBIBYTE, metric: MEMORY_LIMIT },
+    Column { query: "temperature.gpu", scale: 1.0, metric: TEMPERATURE },
+    Column { query: "power.draw", scale: 1.0, metric: POWER },
+    Column { query: "clocks.sm", scale: MEGAHERTZ, metric: CLOCK_SM },
+    Column { query: "clocks.mem", scale: MEGAHERTZ, metric: CLOCK_MEMORY },
 ];
 
 const MEBIBYTE: f64 = 1_048_576.0;
@@ -136,11 +105,11 @@ fn nvidia_smi(config: &mut CommandConfig) {
 impl Column {
     fn value(&self) -> ValueConfig {
         ValueConfig {
-            name: Some(self.name.into()),
-            unit: self.unit.into(),
-            kind: self.kind,
+            name: Some(self.metric.name.into()),
+            unit: self.metric.unit.into(),
+            kind: if self.metric.kind == UpDownCounter { ValueKind::UpDownCounter } else { ValueKind::Gauge },
             scale: self.scale,
-            description: self.description.into(),
+            description: self.metric.help.into(),
         }
     }
 }

@@ -149,9 +149,11 @@ mod tests {
         for at in 0..MOST_OUTSTANDING {
             let (release, hang) = channel::<()>();
             releases.push(release);
-            isolation.ask(&at.to_string(), move || {
-                let _ = hang.recv();
-            }).unwrap();
+            isolation
+                .ask(&at.to_string(), move || {
+                    let _ = hang.recv();
+                })
+                .unwrap();
         }
         isolation.ask("one more", || ()).unwrap();
         assert_eq!(isolation.next(soon()).await, None);

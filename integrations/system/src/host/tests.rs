@@ -373,7 +373,9 @@ async fn disabled_groups_and_excluded_devices_are_absent() {
 async fn this_machine_agrees_with_an_independent_reading() {
     let mut host = Host::new(Config::default(), &context()).unwrap();
     let mut out = builder();
-    let now = || u64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    let now = || {
+        u64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+    };
     // The kernel's own view, read with other means, before and after.
     let busy = || {
         let text = fs::read_to_string("/proc/stat").unwrap();
@@ -421,6 +423,14 @@ async fn this_machine_agrees_with_an_independent_reading() {
 
 fn ticks() -> f64 {
     cpu::ticks_per_second()
+}
+
+#[test]
+fn the_own_sample_is_understood() {
+    let document = weir_config::Document::parse("sample", ABOUT.sample, &weir_config::Environment).unwrap();
+    let (_, own) = document.get("host").unwrap().split(&["interval"]);
+    let config: Config = weir_config::read("sample", &own, "host").unwrap();
+    assert_eq!(config.disable, [Group::Temperature]);
 }
 
 #[tokio::test]

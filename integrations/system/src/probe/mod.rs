@@ -59,7 +59,7 @@ asked last; those for which no time is left are named, and have no values for th
     sample: r#"probe:
   targets:
     - {http: "https://example.com/health", expect_status: [200], expect_body: ok}
-    - {tcp: "db.example.com:5432", timeout: 2s}
+    - {tcp: "db.example.com:5432"}
     - {tls: "example.com:443", name: certificate}
     - {dns: example.com, server: "1.1.1.1:53", record: AAAA}
     - {icmp: 10.0.0.1}
@@ -186,17 +186,24 @@ fn faults(forbidden: &[String], left_out: &[String]) -> Result<(), Fault> {
     if !forbidden.is_empty() {
         return Err(Fault::new(
             FaultKind::Permission,
-            format!("cannot ping {}: {}", forbidden.join(", "), icmp::MISSING_RIGHT),
+            format!("cannot ping {}: {}", some(forbidden), icmp::MISSING_RIGHT),
         ));
     }
     if !left_out.is_empty() {
         let message = format!(
             "too many targets hang to ask all of them in one poll; not asked: {}; raise `timeout` of the block or `max_concurrent`",
-            left_out.join(", ")
+            some(left_out)
         );
         return Err(Fault::new(FaultKind::TimedOut, message));
     }
     Ok(())
+}
+
+/// The first names of a list.
+fn some(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
+    let more = names.len() - shown.len();
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
 impl Target {
