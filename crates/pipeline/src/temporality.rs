@@ -68,7 +68,7 @@ pub struct Converted {
 }
 
 impl Converter {
-    /// A converter to `target` that remembers at most `max_series` series (64 bytes each, plus the
+    /// A converter to `target` that remembers at most `max_series` series (about 100 bytes each, plus the
     /// buckets of histograms). With [`Temporality::Unspecified`] everything passes as it is.
     pub fn new(target: Temporality, max_series: usize) -> Self {
         // A clock before 1970 reads as 0: then every known start time is one that was seen.

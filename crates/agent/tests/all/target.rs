@@ -1,6 +1,5 @@
 //! Targets that misbehave: each is one way in which the other side of a network can be wrong.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,10 +45,10 @@ pub const ALL: &[Behaviour] = &[
     Behaviour::Answers(503, "later"),
 ];
 
-/// A target on a loopback port, gone when dropped.
+/// A target on a port of every loopback address, gone when dropped.
 pub struct Target {
-    /// Where it is.
-    pub address: SocketAddr,
+    /// Its port.
+    pub port: u16,
     task: Option<tokio::task::JoinHandle<()>>,
 }
 
@@ -64,10 +63,10 @@ impl Drop for Target {
 impl Target {
     /// Opens a target.
     pub async fn open(behaviour: Behaviour) -> Target {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
         if behaviour == Behaviour::Absent {
-            return Target { address, task: None };
+            return Target { port, task: None };
         }
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -75,7 +74,7 @@ impl Target {
                 connections.spawn(answer(stream, behaviour));
             }
         });
-        Target { address, task: Some(task) }
+        Target { port, task: Some(task) }
     }
 }
 

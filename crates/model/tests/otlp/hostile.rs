@@ -220,6 +220,33 @@ fn requests_of_nothing_but_empty_messages_take_bounded_memory() {
     judged_as_by_prost::<ExportMetricsServiceRequest>(item(field(11, field(1, many(6))))).unwrap();
 }
 
+#[test]
+fn of_two_kinds_of_data_in_one_metric_the_last_counts_and_one_kind_twice_counts_together() {
+    let points = |kind: u8, count: usize| field(kind, [0x0a, 0].repeat(count));
+    let metric = |data: Vec<Vec<u8>>| field(1, field(2, field(2, data.concat())));
+    for (data, expected) in [
+        (vec![points(5, 2), points(7, 1)], 1),
+        (vec![points(7, 2), points(7, 1)], 3),
+        (vec![points(5, 2), points(7, 1), points(5, 4)], 4),
+        (vec![points(5, 2), points(9, 0)], 0),
+    ] {
+        let bytes = metric(data);
+        assert!(judged_as_by_prost::<ExportMetricsServiceRequest>(bytes.clone()).unwrap());
+        assert_eq!(otlp::accept(Signal::Metrics, Encoding::Protobuf, bytes.into()).unwrap().len(), expected);
+    }
+}
+
+#[test]
+fn numbers_beyond_64_bits_are_refused_as_by_prost() {
+    for (last, fits) in [(1, true), (2, false), (9, false), (0x81, false)] {
+        let mut bytes = vec![0xf8, 0x01];
+        bytes.extend([0xff; 9]);
+        bytes.extend([last, 0]);
+        bytes.truncate(12);
+        assert_eq!(judged_as_by_prost::<ExportLogsServiceRequest>(bytes).unwrap(), fits);
+    }
+}
+
 fn with_body(body: AnyValue) -> ExportLogsServiceRequest {
     let record = LogRecord { body: Some(body), ..LogRecord::default() };
     let scope = ScopeLogs { log_records: vec![record], ..ScopeLogs::default() };

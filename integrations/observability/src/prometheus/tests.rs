@@ -214,7 +214,7 @@ type Flat = BTreeMap<String, Vec<(i64, u64)>>;
 fn text_of(labels: &[(String, String)]) -> String {
     assert!(labels.windows(2).all(|pair| pair[0].0 < pair[1].0), "sorted and unique: {labels:?}");
     assert!(labels.iter().all(|(name, value)| !name.is_empty() && !value.is_empty()), "{labels:?}");
-    let name = labels.iter().find(|(name, _)| name == "__name__").map(|(_, value)| value.as_str()).unwrap();
+    let name = labels.iter().find(|(name, _)| name == "__name__").map(|(_, value)| value.as_str()).unwrap_or_default();
     let rest: Vec<String> =
         labels.iter().filter(|(name, _)| name != "__name__").map(|(name, value)| format!("{name}={value:?}")).collect();
     if rest.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", rest.join(",")) }

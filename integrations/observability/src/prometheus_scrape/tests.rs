@@ -391,3 +391,20 @@ fn configurations_that_make_no_sense_are_refused_with_a_remedy() {
         ("prometheus_scrape", "db")
     );
 }
+
+/// Against real targets whose addresses stand in `WEIR_TEST_TARGETS`, separated by commas.
+#[tokio::test]
+#[ignore = "needs targets in WEIR_TEST_TARGETS, for example 127.0.0.1:9100"]
+async fn real_targets_are_scraped_without_a_fault() {
+    let addresses = std::env::var("WEIR_TEST_TARGETS").expect("WEIR_TEST_TARGETS");
+    let mut collector = collector(|config| config.targets = addresses.split(',').map(address).collect());
+    for at in 0..2 {
+        let (fault, lines) = poll(&mut collector, at).await;
+        assert_eq!(fault, None);
+        for target in addresses.split(',') {
+            assert!(lines.contains(&format!("{target} up{{}} 1")));
+            let own = |line: &&String| line.starts_with(target) && line.contains(" scrape_");
+            println!("{:?}", lines.iter().filter(own).collect::<Vec<_>>());
+        }
+    }
+}
