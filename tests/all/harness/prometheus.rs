@@ -27,7 +27,11 @@ impl NodeExporter {
     pub async fn start(program: &Path) -> NodeExporter {
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(program);
-        command.arg(format!("--web.listen-address={address}")).arg("--collector.disable-defaults");
+        command.arg(format!("--web.listen-address={address}")).args([
+            "--collector.disable-defaults",
+            "--collector.netdev.device-exclude=^$", // the default leaves lo out
+            "--log.level=error",
+        ]);
         command.args(COLLECTORS.iter().map(|name| format!("--collector.{name}")));
         let process = Process::start("node_exporter", &mut command);
         let url = format!("http://{address}/metrics");

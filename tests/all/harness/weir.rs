@@ -91,3 +91,13 @@ impl Agent {
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
+
+/// That a log holds no warning, except that a version of a protocol was settled.
+pub fn assert_calm(log: &str) {
+    let warnings: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("WARN") || line.contains("ERROR"))
+        .filter(|line| !line.contains("it gets 1.0 from now on"))
+        .collect();
+    assert!(warnings.is_empty(), "{warnings:#?}");
+}

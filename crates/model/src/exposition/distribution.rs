@@ -56,7 +56,7 @@ pub(super) struct Distribution {
 fn whole(value: f64) -> Option<u64> {
     const LARGEST: f64 = 18_446_744_073_709_549_568.0;
     // Checked to be a whole number within the range of u64.
-    (value >= 0.0 && value <= LARGEST && value.fract() == 0.0).then_some(value as u64)
+    ((0.0..=LARGEST).contains(&value) && value.fract() == 0.0).then_some(value as u64)
 }
 
 impl Distribution {

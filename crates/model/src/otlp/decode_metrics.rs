@@ -66,16 +66,19 @@ impl MetricsDecoder<'_> {
         let (mut name, mut description, mut unit) = (Text::EMPTY, Text::EMPTY, Text::EMPTY);
         // Of the data fields the last one wins; the same field twice is one list of points.
         let (mut field, mut has_metadata) = (0, false);
+        // Where the last kind of data begins: earlier fields of that kind were replaced by another one.
+        let mut from = range.start;
         let mut header = Header::default();
         let mut reader = self.decoder.reader(range);
         while !reader.is_done() {
+            let start = reader.at();
             match reader.key()? {
                 (1, WireType::Length) => name = self.decoder.text(&mut reader)?,
                 (2, WireType::Length) => description = self.decoder.text(&mut reader)?,
                 (3, WireType::Length) => unit = self.decoder.text(&mut reader)?,
                 (number @ (GAUGE | SUM | HISTOGRAM | EXPONENTIAL_HISTOGRAM | SUMMARY), WireType::Length) => {
                     if field != number {
-                        (field, header) = (number, Header::default());
+                        (field, from, header) = (number, start, Header::default());
                     }
                     let data = reader.length()?;
                     header.read(self.decoder.reader(data))?;
@@ -101,7 +104,7 @@ impl MetricsDecoder<'_> {
         };
         self.metrics.push(Metric { scope, name, description, unit, data, metadata });
         self.reserve(data, header.points);
-        let mut fields = self.decoder.reader(range);
+        let mut fields = self.decoder.reader(Range { start: from, end: range.end });
         while let Some(container) = next(&mut fields, field)? {
             let mut points = self.decoder.reader(container);
             while let Some(point) = next(&mut points, 1)? {

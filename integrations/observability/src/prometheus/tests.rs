@@ -297,46 +297,34 @@ fn every_kind_of_point_is_written_as_an_independent_reader_of_1_0_expects() {
     let expected = BTreeMap::from([
         (with("heat_celsius"), -1.5),
         (
-            format!(
-                "http_requests_total{{code=\"200\",env=\"prod\",http_method=\"GET\",instance=\"web-1\",job=\"host\"}}"
-            ),
+            "http_requests_total{code=\"200\",env=\"prod\",http_method=\"GET\",instance=\"web-1\",job=\"host\"}".to_owned(),
             12.0,
         ),
         (
-            format!(
-                "latency_seconds_bucket{{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\",le=\"+Inf\"}}"
-            ),
+            "latency_seconds_bucket{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\",le=\"+Inf\"}".to_owned(),
             5.0,
         ),
         (
-            format!(
-                "latency_seconds_bucket{{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\",le=\"0.5\"}}"
-            ),
+            "latency_seconds_bucket{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\",le=\"0.5\"}".to_owned(),
             2.0,
         ),
         (
-            format!(
-                "latency_seconds_bucket{{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\",le=\"1\"}}"
-            ),
+            "latency_seconds_bucket{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\",le=\"1\"}".to_owned(),
             2.0,
         ),
         (
-            format!(
-                "latency_seconds_count{{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\"}}"
-            ),
+            "latency_seconds_count{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\"}".to_owned(),
             5.0,
         ),
         (
-            format!(
-                "latency_seconds_sum{{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\"}}"
-            ),
+            "latency_seconds_sum{code=\"never\",env=\"prod\",exported_le=\"own\",instance=\"web-1\",job=\"host\"}".to_owned(),
             9.5,
         ),
         (format!("size_bytes{{code=\"never\",{own},quantile=\"0.5\"}}"), 1.0),
         (with("size_bytes_count"), 2.0),
         (with("size_bytes_sum"), 3.0),
         (
-            format!("target_info{{code=\"never\",env=\"prod\",host_name=\"web-1\",instance=\"web-1\",job=\"host\"}}"),
+            "target_info{code=\"never\",env=\"prod\",host_name=\"web-1\",instance=\"web-1\",job=\"host\"}".to_owned(),
             1.0,
         ),
     ]);
@@ -574,7 +562,7 @@ fn exponential_histograms_become_native_ones_in_both_versions() {
     };
     let records = delivery([metrics]);
     let first = sent_v1(&exporter(|config| config.protocol = Protocol::V1), &records);
-    assert_eq!(first.timeseries[0].histograms, [expected.clone()]);
+    assert_eq!(first.timeseries[0].histograms, std::slice::from_ref(&expected));
     assert!(first.timeseries[0].samples.is_empty());
     let second = sent_v2(&exporter(|config| config.protocol = Protocol::V2), &records);
     assert_eq!(second.timeseries[0].histograms, [NativeMessage { start_timestamp: NOW_MS - 5, ..expected }]);
@@ -758,9 +746,12 @@ fn options_are_checked_and_an_address_without_a_path_gets_that_of_prometheus() {
     assert!(fault.err().unwrap().message.contains("`a.b` is no label name"));
 }
 
+/// Versions and messages in the order of their arrival.
+type Received = Arc<StdMutex<Vec<(String, Vec<u8>)>>>;
+
 /// A receiver on loopback that keeps what it got.
-async fn receiver(speaks_v2: bool) -> (String, Arc<StdMutex<Vec<(String, Vec<u8>)>>>) {
-    let got: Arc<StdMutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+async fn receiver(speaks_v2: bool) -> (String, Received) {
+    let got = Received::default();
     let kept = got.clone();
     let app = axum::Router::new().route(
         "/api/v1/write",

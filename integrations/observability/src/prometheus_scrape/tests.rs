@@ -122,7 +122,7 @@ async fn targets_that_are_down_slow_huge_or_no_targets_fail_alone_and_are_named(
     let missing = serve(Router::new()).await;
     let locked = serve(Router::new().route("/metrics", get(|| async { http::StatusCode::UNAUTHORIZED }))).await;
     let huge = serve(Router::new().route("/metrics", get(|| async { endless() }))).await;
-    let slow = serve(Router::new().route("/metrics", get(|| std::future::pending::<String>()))).await;
+    let slow = serve(Router::new().route("/metrics", get(std::future::pending::<String>))).await;
     let dripping = dripping().await;
     let mut collector = collector(|config| {
         config.targets = [&good, &broken, &page, &missing, &locked, &huge, &slow, &dripping].map(address).to_vec();
@@ -181,7 +181,7 @@ async fn dripping() -> String {
 async fn every_failure_says_what_it_is_and_has_its_kind() {
     let page = serve(Router::new().route("/metrics", get(|| async { axum_html() }))).await;
     let huge = serve(Router::new().route("/metrics", get(|| async { endless() }))).await;
-    let slow = serve(Router::new().route("/metrics", get(|| std::future::pending::<String>()))).await;
+    let slow = serve(Router::new().route("/metrics", get(std::future::pending::<String>))).await;
     let moved =
         serve(Router::new().route("/metrics", get(|| async { axum::response::Redirect::permanent("/other") }))).await;
     let json =
@@ -220,7 +220,7 @@ async fn every_failure_says_what_it_is_and_has_its_kind() {
 
 #[tokio::test]
 async fn more_targets_than_slots_are_all_scraped_and_a_hanging_one_costs_its_own_time_only() {
-    let slow = serve(Router::new().route("/metrics", get(|| std::future::pending::<String>()))).await;
+    let slow = serve(Router::new().route("/metrics", get(std::future::pending::<String>))).await;
     let mut targets = vec![address(&slow)];
     for _ in 0..6 {
         targets.push(address(serve_text(GOOD).await));
