@@ -26,7 +26,9 @@ build: tools ## Builds target/release/weir.
 test: tools ## Installs the test services that are missing, then runs every test.
 	@tests/install.sh
 	@mkdir -p "$(TARGET)" && rm -f "$(TARGET)/skipped-peers.txt"
-	@WEIR_BIN= cargo test --locked --workspace --no-fail-fast; status=$$?; \
+	@# Program and tests in one go, or cargo would compile tokio and all above it twice.
+	cargo build --locked --workspace --bins --tests
+	@status=0; WEIR_BIN="$(abspath $(TARGET))/debug/weir" cargo test --locked --workspace --no-fail-fast || status=$$?; \
 	  tests/skipped.sh "$(TARGET)/skipped-peers.txt"; exit $$status
 
 lint: tools deny ## Format, clippy, size of files, arrows between crates, licences.

@@ -7,5 +7,5 @@ if [ ! -s "${1:-}" ]; then
 fi
 sort -u "$1" -o "$1"
 echo
-echo "!! SKIPPED: $(wc -l < "$1") tests did not run, because their peers are missing:"
+echo "!! SKIPPED: $(cut -f1 "$1" | sort -u | wc -l) tests did not run, because their peers are missing:"
 awk -F '\t' '{printf "!!   %s needs %s: %s\n", $1, $2, $3}' "$1"

@@ -5,6 +5,8 @@
 //! watch this machine. `weir-bench relay` copies bytes between two sockets and nothing else: the
 //! floor of what passing a request on can cost.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark waits on its own threads, not on a runtime's workers")]
+
 mod duel;
 mod idle;
 mod load;

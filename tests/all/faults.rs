@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use crate::harness::capture::Capture;
 use crate::harness::peers::{Peer, peer};
 use crate::harness::process::Process;
-use crate::harness::seconds;
 use crate::harness::weir::{ConfigFile, command};
+use crate::harness::{seconds, wait_for};
 
 /// How long the agents below are watched, polling once a second.
 const WATCHED: Duration = seconds(12);
@@ -118,13 +118,14 @@ async fn assert_ends(mut process: Process) {
 async fn hung_and_flooding_targets_delay_nobody_else() {
     let capture = Capture::start().await;
     let (hung, (flooding, flood)) = (hung_server().await, flooding_server().await);
+    let marker = format!("hung-for-{}", hung.port());
     let config = ConfigFile::new(&format!(
         r#"
 agent: {{interval: 1s}}
 integrations:
   host: {{disable: [filesystem]}}
   exec/works: {{commands: [{{name: works, command: "echo 42"}}]}}
-  exec/hung: {{commands: [{{name: hung, command: "trap '' TERM; while true; do sleep 1; done", shell: true}}]}}
+  exec/hung: {{commands: [{{name: hung, command: "trap '' TERM; while true; do sleep 1; done # {marker}", shell: true}}]}}
   exec/endless: {{commands: [{{name: endless, command: "yes 123456789"}}]}}
   probe/hung: {{targets: [{{name: hung, http: "http://{hung}/"}}]}}
   probe/flooding: {{targets: [{{name: flooding, http: "http://{flooding}/"}}]}}
@@ -146,24 +147,24 @@ integrations:
     assert_named(&capture, &process, "probe/hung", &hung.port().to_string());
     assert_named(&capture, &process, "prometheus_scrape/hung", &hung.port().to_string());
     assert_named(&capture, &process, "prometheus_scrape/flooding", &flooding.port().to_string());
+    let hung_programs = running(&marker);
+    assert!(hung_programs.len() < 8, "programs that should have been stopped run on: {hung_programs:?}");
     let peak = process.status_number("VmHWM");
     println!("peak memory {peak} KiB, flooded with {} MiB", flood.load(Ordering::Relaxed) >> 20);
     assert!(peak < MOST_MEMORY_KIBIBYTES, "{peak} KiB");
-    let left = children_of(process.pid());
     assert_ends(process).await;
-    assert!(left.len() < 12, "programs that were stopped are still there: {left:?}");
+    wait_for("the hung programs end with the agent", seconds(5), async || running(&marker).is_empty().then_some(()))
+        .await;
 }
 
-/// Names of the child processes of a process.
-fn children_of(pid: u32) -> Vec<String> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-    let children = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let ids: Vec<String> =
-        children.flat_map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
-    ids.iter()
-        .filter_map(|id| std::fs::read_to_string(format!("/proc/{id}/comm")).ok())
-        .map(|name| name.trim().to_owned())
-        .collect()
+/// Ids of the processes whose command line has this text.
+fn running(text: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("Linux").map(|entry| entry.expect("readable").path());
+    let found = processes.filter(|process| {
+        let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text)
+    });
+    found.map(|process| process.display().to_string()).collect()
 }
 
 /// Starts a command that sees a FUSE mount that nobody ever answers, in a mount namespace of its

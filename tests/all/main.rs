@@ -6,6 +6,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "the helpers of tests fail loudly too"
 )]
 
@@ -15,6 +16,7 @@ mod broken;
 mod check;
 mod faults;
 mod otlp;
+mod readme;
 mod remote_write;
 mod scrape;
 mod start;

@@ -181,7 +181,8 @@ fn judge(rows: &[(f64, f64)]) -> (String, Vec<&'static str>) {
     let mut wrong = Vec::new();
     for ((title, _, _, apart), (ours, theirs)) in COMPARED.iter().zip(rows) {
         let allowed = apart.absolute + apart.relative * theirs.abs();
-        if !((ours - theirs).abs() <= allowed) {
+        let agrees = (ours - theirs).abs() <= allowed;
+        if !agrees {
             wrong.push(*title);
         }
         writeln!(table, "{title:<38} {ours:>20.3} {theirs:>20.3}").expect("a String takes everything");

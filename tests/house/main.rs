@@ -1,5 +1,7 @@
 //! Rules of the repository that a compiler does not check. `make lint` runs these alone.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "the helpers of tests fail loudly too")]
+
 mod arrows;
 mod file_size;
 

@@ -55,8 +55,7 @@ async fn try_member(member: Member, telemetry: Arc<weir_pipeline::telemetry::Tel
             Some(result.map(|()| gathered(&builder)))
         }
         Member::Receive { name, receiver } => {
-            let nowhere = telemetry.ledger.row(&name, &Arc::from("-"), weir_model::Signal::Metrics);
-            let intake = weir_pipeline::Intake::new(name, Arc::default(), nowhere, weir_config::Acknowledge::Delivered);
+            let intake = weir_pipeline::Intake::new(name, Arc::default(), telemetry, weir_config::Acknowledge::Delivered);
             let mut addresses = Vec::new();
             for mount in receiver.mounts(&intake) {
                 if let Err(error) = weir_net::bind(&mount.address).await {

@@ -111,8 +111,20 @@ impl Client {
     /// # Errors
     /// One sentence that names the option that is wrong (an unreadable file, a bad proxy).
     pub fn new(options: &HttpOptions) -> Result<Self, String> {
+        Self::build(options, reqwest::Client::builder())
+    }
+
+    /// A client that speaks HTTP/2 from the first byte (RFC 9113 §3.3), as gRPC servers without TLS expect.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn http2(options: &HttpOptions) -> Result<Self, String> {
+        Self::build(options, reqwest::Client::builder().http2_prior_knowledge())
+    }
+
+    fn build(options: &HttpOptions, builder: reqwest::ClientBuilder) -> Result<Self, String> {
         install_crypto();
-        let mut builder = reqwest::Client::builder()
+        let mut builder = builder
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
             .timeout(options.timeout.into())
             .connect_timeout(Duration::from(options.timeout).min(Duration::from_secs(10)))
@@ -140,20 +152,35 @@ impl Client {
             _ => return Err("client_certificate_file and client_key_file must be given together".into()),
         }
         if let Some(proxy) = &options.proxy {
-            let proxy = reqwest::Proxy::all(proxy).map_err(|_| "proxy: not an address like http://host:3128".to_owned())?;
+            let proxy =
+                reqwest::Proxy::all(proxy).map_err(|_| "proxy: not an address like http://host:3128".to_owned())?;
             builder = builder.proxy(proxy);
         }
         let inner = builder.build().map_err(|error| format!("cannot prepare the HTTP client: {}", chain(&error)))?;
         Ok(Self { inner })
     }
 
+    /// Sends a request, whose body may come in pieces, and reads no more than the head of the answer.
+    ///
+    /// # Errors
+    /// [`TransportError`] if no answer began.
+    pub async fn begin<B>(&self, request: http::Request<B>) -> Result<reqwest::Response, TransportError>
+    where
+        B: Into<reqwest::Body>,
+    {
+        let request = reqwest::Request::try_from(request).map_err(|error| classify(&error))?;
+        self.inner.execute(request).await.map_err(|error| classify(&error))
+    }
+
     /// Sends a request and reads at most `limit` bytes of the answer.
     ///
     /// # Errors
     /// [`TransportError`] if no complete answer came.
-    pub async fn send(&self, request: http::Request<Bytes>, limit: usize) -> Result<Answer, TransportError> {
-        let request = reqwest::Request::try_from(request).map_err(|error| classify(&error))?;
-        let mut response = self.inner.execute(request).await.map_err(|error| classify(&error))?;
+    pub async fn send<B>(&self, request: http::Request<B>, limit: usize) -> Result<Answer, TransportError>
+    where
+        B: Into<reqwest::Body>,
+    {
+        let mut response = self.begin(request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
@@ -209,18 +236,38 @@ fn classify(error: &reqwest::Error) -> TransportError {
     let (place, causes, io) = (place(error), chain(error), io_kind(error));
     let lower = causes.to_lowercase();
     let (kind, message) = if error.is_timeout() || io == Some(std::io::ErrorKind::TimedOut) {
-        (TransportKind::TimedOut, format!("no answer from {place} within the timeout: is it overloaded, or does a firewall drop packets?"))
+        (
+            TransportKind::TimedOut,
+            format!("no answer from {place} within the timeout: is it overloaded, or does a firewall drop packets?"),
+        )
     } else if lower.contains("dns") || lower.contains("lookup address") || lower.contains("name or service") {
         (TransportKind::UnknownHost, format!("the name of {place} cannot be resolved: is it spelled right?"))
     } else if io == Some(std::io::ErrorKind::ConnectionRefused) {
-        (TransportKind::Refused, format!("{place} refuses the connection: is the server running, and is the port right?"))
-    } else if lower.contains("certificate") || lower.contains("tls") || lower.contains("handshake") || lower.contains("invalidcontenttype") || lower.contains("corrupt message") {
-        (TransportKind::Tls, format!("TLS with {place} failed: {causes}; does the server speak https, and is its certificate trusted (see `ca_file`)?"))
-    } else if matches!(io, Some(std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::UnexpectedEof))
-        || lower.contains("connection closed")
+        (
+            TransportKind::Refused,
+            format!("{place} refuses the connection: is the server running, and is the port right?"),
+        )
+    } else if lower.contains("certificate")
+        || lower.contains("tls")
+        || lower.contains("handshake")
+        || lower.contains("invalidcontenttype")
+        || lower.contains("corrupt message")
+    {
+        (
+            TransportKind::Tls,
+            format!(
+                "TLS with {place} failed: {causes}; does the server speak https, and is its certificate trusted (see `ca_file`)?"
+            ),
+        )
+    } else if matches!(
+        io,
+        Some(std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::UnexpectedEof)
+    ) || lower.contains("connection closed")
         || lower.contains("incomplete message")
     {
         (TransportKind::Closed, format!("{place} closed the connection before its answer was complete"))
+    } else if error.is_connect() {
+        (TransportKind::Other, format!("cannot connect to {place}: {causes}"))
     } else {
         (TransportKind::Other, format!("request to {place} failed: {causes}"))
     };

@@ -1,15 +1,17 @@
 //! Where sources hand in records, and what they may answer to whoever sent them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use weir_config::Acknowledge;
 use weir_model::{Batch, Claim, Payload, Receipt, Settled, Verdict};
 
-use crate::ledger::{Reason, Row};
+use crate::ledger::Reason;
 use crate::queue::{Entry, Queue};
-use crate::route::Paths;
+use crate::route::{Path, Paths};
+use crate::telemetry::Telemetry;
 
 /// What a source may answer to whoever sent the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,14 +60,14 @@ const COME_AGAIN: Duration = Duration::from_secs(2);
 pub struct Intake {
     origin: Arc<str>,
     paths: Arc<Paths>,
-    unrouted: Arc<Row>,
+    telemetry: Arc<Telemetry>,
     acknowledge: Acknowledge,
 }
 
 impl Intake {
-    /// The intake of the source `origin`; `unrouted` counts the records that no route takes.
-    pub fn new(origin: Arc<str>, paths: Arc<Paths>, unrouted: Arc<Row>, acknowledge: Acknowledge) -> Self {
-        Self { origin, paths, unrouted, acknowledge }
+    /// The intake of the source `origin`; the ledger of `telemetry` counts what no route takes.
+    pub fn new(origin: Arc<str>, paths: Arc<Paths>, telemetry: Arc<Telemetry>, acknowledge: Acknowledge) -> Self {
+        Self { origin, paths, telemetry, acknowledge }
     }
 
     /// Hands in records that somebody sent, and waits until they are as durable as configured.
@@ -77,21 +79,14 @@ impl Intake {
             return Answer::Stored;
         }
         let records = payload.len() as u64;
-        let mut copies = Vec::new();
-        for path in self.paths.of(payload.signal()) {
-            match path.prepare(payload.clone()) {
-                Ok(Some(payload)) => copies.push((path, payload)),
-                Ok(None) => {}
-                Err(why) => return Answer::Refused { records, why },
-            }
+        let paths = self.paths.of(payload.signal());
+        if paths.is_empty() {
+            return Answer::Refused { records, why: self.unrouted(&payload) };
         }
-        if copies.is_empty() && self.paths.of(payload.signal()).is_empty() {
-            self.unrouted.accept_and_drop(records, Reason::NoRoute);
-            let why = format!("no exporter takes {}; add one below `integrations:` or a route", payload.signal().name());
-            return Answer::Refused { records, why };
-        }
-        if let Some((path, _)) = copies.iter().find(|(path, payload)| !path.outlet.queue.has_room(payload.size_bytes())) {
-            return Answer::Later { after: COME_AGAIN, why: format!("the queue of {} is full", path.outlet.name) };
+        let copies: Vec<_> = paths.iter().map(|path| (path, path.prepare(payload.clone()))).collect();
+        let fits = |path: &Path, copy: &Payload| copy.is_empty() || path.outlet.queue.has_room(copy.size_bytes());
+        if let Some((path, _)) = copies.iter().find(|(path, copy)| copy.as_ref().is_ok_and(|copy| !fits(path, copy))) {
+            return not_taken(path, Reason::QueueFull);
         }
         let (sender, settled) = oneshot::channel();
         let (receipt, claim) = match self.acknowledge {
@@ -99,16 +94,24 @@ impl Intake {
             Acknowledge::Delivered => Receipt::with_claim(move |settled| drop(sender.send(settled))),
             Acknowledge::Queued => Receipt::with_claim(|_| {}),
         };
-        for (path, payload) in copies {
-            let batch = Batch { origin: self.origin.clone(), payload, receipt: receipt.split() };
-            let entry = Entry { batch, row: path.row.clone(), since: Instant::now() };
-            if path.outlet.queue.push(entry).is_err() {
+        for (path, copy) in copies {
+            let copy = match copy {
+                Ok(copy) => copy,
+                Err(why) => {
+                    path.row.accept_and_drop(records, Reason::NotEncodable);
+                    receipt.split().refuse(records, &why);
+                    continue;
+                }
+            };
+            let left_out = records.saturating_sub(copy.len() as u64);
+            if let Err(reason) = self.hand_on(path, copy, receipt.split()) {
                 // Another source took the room since it was asked for; the copies before this one
                 // are withdrawn with the receipt, and the sender comes again.
                 claim.withdraw();
                 receipt.settle(Verdict::Retry);
-                return Answer::Later { after: COME_AGAIN, why: format!("the queue of {} is full", path.outlet.name) };
+                return not_taken(path, reason);
             }
+            path.left_out(left_out);
         }
         receipt.settle(Verdict::Delivered);
         match self.acknowledge {
@@ -123,27 +126,53 @@ impl Intake {
         if payload.is_empty() {
             return;
         }
+        let records = payload.len() as u64;
         let paths = self.paths.of(payload.signal());
         if paths.is_empty() {
-            self.unrouted.accept_and_drop(payload.len() as u64, Reason::NoRoute);
+            self.unrouted(&payload);
         }
         for path in paths {
-            let payload = match path.prepare(payload.clone()) {
-                Ok(Some(payload)) => payload,
-                Ok(None) => continue,
-                Err(why) => {
-                    tracing::error!("{}: records for {} are lost: {why}", self.origin, path.outlet.name);
-                    continue;
+            match path.prepare(payload.clone()) {
+                Ok(copy) => {
+                    let left = copy.len() as u64;
+                    path.left_out(records.saturating_sub(left));
+                    if let Err(reason) = self.hand_on(path, copy, Receipt::unclaimed()) {
+                        path.row.accept_and_drop(left, reason);
+                    }
                 }
-            };
-            let records = payload.len() as u64;
-            let batch = Batch { origin: self.origin.clone(), payload, receipt: Receipt::unclaimed() };
-            let entry = Entry { batch, row: path.row.clone(), since: Instant::now() };
-            if path.outlet.queue.push(entry).is_err() {
-                path.row.accept_and_drop(records, Reason::QueueFull);
+                Err(why) => {
+                    path.row.accept_and_drop(records, Reason::NotEncodable);
+                    tracing::error!("{}: {records} records for {} are lost: {why}", self.origin, path.outlet.name);
+                }
             }
         }
     }
+
+    /// Hands a copy to an exporter; one of which its route left nothing is done with.
+    fn hand_on(&self, path: &Path, payload: Payload, receipt: Receipt) -> Result<(), Reason> {
+        if payload.is_empty() {
+            receipt.settle(Verdict::Delivered);
+            return Ok(());
+        }
+        let batch = Batch { origin: self.origin.clone(), payload, receipt };
+        path.outlet.queue.push(Entry { batch, row: path.row.clone(), since: Instant::now() })
+    }
+
+    /// Counts records that no route takes, and says what to do.
+    fn unrouted(&self, payload: &Payload) -> String {
+        let row = self.telemetry.ledger.row(&self.origin, &Arc::from("-"), payload.signal());
+        row.accept_and_drop(payload.len() as u64, Reason::NoRoute);
+        format!("no exporter takes {}; add one below `integrations:` or a route", payload.signal().name())
+    }
+}
+
+/// The answer where an exporter's queue does not take a batch.
+fn not_taken(path: &Path, reason: Reason) -> Answer {
+    let why = match reason {
+        Reason::Stopped => "the pipeline is being stopped".to_owned(),
+        _ => format!("the queue of {} is full", path.outlet.name),
+    };
+    Answer::Later { after: COME_AGAIN, why }
 }
 
 /// Withdraws a claim unless told otherwise: the future that waits may be dropped at any time.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,13 @@ use crate::worker::{Attempts, Worker};
 /// How long a stopping pipeline delivers what it holds before it counts the rest as stopped.
 /// With the listeners' own drain it keeps a stop below 5 s.
 const DRAIN: Duration = Duration::from_secs(3);
+
+/// How much of that time sources have to hand in what they hold. Then the queues are closed, which
+/// also sends what waits in them for company: those who wait for its delivery can answer.
+const HAND_IN: Duration = Duration::from_secs(1);
+
+/// How long tasks have to let go when they are told to.
+const LET_GO: Duration = Duration::from_millis(500);
 
 /// Why a pipeline could not be started: which integration, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +86,7 @@ impl Pipeline {
             starting.pipeline.sources.spawn(schedule.run_once());
         }
         let mut pipeline = starting.pipeline;
-        while pipeline.sources.join_next().await.is_some() {}
+        ended(&mut pipeline.sources).await;
         (pipeline.telemetry.clone(), pipeline.stop().await)
     }
 
@@ -90,22 +98,37 @@ impl Pipeline {
     /// Stops the sources, delivers what is held for at most 3 s, and says where every record went.
     pub async fn stop(mut self) -> Vec<(Key, Counts)> {
         self.stop.cancel();
-        // Receivers wait for deliveries while they finish their requests, so both drain together.
         let deadline = tokio::time::Instant::now() + DRAIN;
-        let _ = tokio::time::timeout_at(deadline, async { while self.sources.join_next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout(HAND_IN, ended(&mut self.sources)).await;
         for outlet in &self.outlets {
             outlet.queue.close();
         }
-        let drained = async { while self.workers.join_next().await.is_some() {} };
-        if tokio::time::timeout_at(deadline, drained).await.is_err() {
+        if tokio::time::timeout_at(deadline, ended(&mut self.workers)).await.is_err() {
             self.abandon.cancel();
-            let left = async { while self.workers.join_next().await.is_some() {} };
             // An exporter that does not even let go is ended with the runtime; its records are
             // in flight in the ledger then.
-            let _ = tokio::time::timeout(Duration::from_millis(500), left).await;
+            let _ = tokio::time::timeout(LET_GO, ended(&mut self.workers)).await;
+        }
+        // Every batch is settled, so receivers can pass the last answers on.
+        if tokio::time::timeout_at(deadline, ended(&mut self.sources)).await.is_err() {
+            self.sources.abort_all();
+            let _ = tokio::time::timeout(LET_GO, ended(&mut self.sources)).await;
         }
         self.telemetry.ledger.snapshot()
     }
+}
+
+impl Drop for Pipeline {
+    // Its own tasks end with their sets; this ends what receivers have spawned besides.
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.abandon.cancel();
+    }
+}
+
+/// Waits until all tasks have ended.
+async fn ended(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
 }
 
 /// A listener that receivers of different kinds share.
@@ -239,8 +262,11 @@ impl Starting {
             let (stop, board) = (Stop(self.pipeline.stop.clone()), self.pipeline.telemetry.health.clone());
             board.healthy(&name);
             self.pipeline.sources.spawn(async move {
-                if let Err(fault) = receiver.run(intake, stop).await {
-                    board.unhealthy(&name, &fault.message);
+                let run = async { receiver.run(intake, stop).await };
+                match std::panic::AssertUnwindSafe(run).catch_unwind().await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(fault)) => board.unhealthy(&name, &fault.message),
+                    Err(_) => board.unhealthy(&name, "the receiver panicked; please report it"),
                 }
             });
         }
@@ -266,8 +292,6 @@ impl Starting {
                 paths.add(*signal, path);
             }
         }
-        let nobody: Arc<str> = Arc::from("-");
-        let unrouted = ledger.row(origin, &nobody, Signal::Metrics);
-        Intake::new(origin.clone(), Arc::new(paths), unrouted, self.acknowledge)
+        Intake::new(origin.clone(), Arc::new(paths), self.pipeline.telemetry.clone(), self.acknowledge)
     }
 }

@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
-use weir_model::Batch;
+use tokio::time::Instant;
+use weir_model::{Batch, Verdict};
 
 use crate::ledger::{Reason, Row};
 use crate::options::WhenFull;
@@ -56,7 +57,7 @@ pub struct TakeLimits {
     pub records: usize,
     /// Most bytes.
     pub bytes: usize,
-    /// How long to wait for more when there is less.
+    /// How long the oldest may wait for more when there is less.
     pub linger: Duration,
 }
 
@@ -81,8 +82,8 @@ pub trait Queue: Send + Sync {
     /// Takes an entry, counting it as accepted.
     ///
     /// # Errors
-    /// Gives the entry back when the queue is full or closed.
-    fn push(&self, entry: Entry) -> Result<(), Box<Entry>>;
+    /// Why it was not taken: [`Reason::QueueFull`] or, once closed, [`Reason::Stopped`]. The entry is dropped.
+    fn push(&self, entry: Entry) -> Result<(), Reason>;
 
     /// Waits for entries of one origin and one signal that can travel together; `None` when the
     /// queue is closed and empty. Takes at least one entry, however large.
@@ -91,7 +92,7 @@ pub trait Queue: Send + Sync {
     /// Takes no more; what waits can still be taken.
     fn close(&self);
 
-    /// Drops all that waits, counting it.
+    /// Takes no more and drops all that waits, counting it.
     fn abandon(&self, reason: Reason);
 
     /// What waits.
@@ -114,6 +115,16 @@ struct State {
     closed: bool,
 }
 
+/// What the front of a queue gives.
+enum Front {
+    Taken(Vec<Taken>),
+    /// Too little; the oldest waits for more for so long.
+    Lingers(Duration),
+    Empty,
+    /// Closed and empty, seen under one lock: nothing can come any more.
+    Ended,
+}
+
 impl MemoryQueue {
     /// A queue of at most `limit_bytes`, what is under way included. One batch larger than that is
     /// taken when nothing else is there, so that it cannot wait for ever.
@@ -125,11 +136,13 @@ impl MemoryQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first entries that can travel together, and whether they fill a request.
-    fn grab(&self, limits: TakeLimits, linger_over: bool) -> Option<Vec<Taken>> {
+    /// The first entries that can travel together, if they fill a request or have waited long enough.
+    fn grab(&self, limits: TakeLimits) -> Front {
         let mut state = self.lock();
-        let first = &state.entries.front()?.entry.batch;
-        let (origin, signal) = (first.origin.clone(), first.payload.signal());
+        let Some(Taken { entry: first, .. }) = state.entries.front() else {
+            return if state.closed { Front::Ended } else { Front::Empty };
+        };
+        let (origin, signal, since) = (first.batch.origin.clone(), first.batch.payload.signal(), first.since);
         let (mut count, mut records, mut bytes) = (0, 0, 0);
         let mut full = state.closed;
         for taken in &state.entries {
@@ -144,33 +157,42 @@ impl MemoryQueue {
             count += 1;
         }
         let full = full || records >= limits.records || bytes >= limits.bytes;
-        if !full && !linger_over {
-            return Some(Vec::new());
+        if !full && !limits.linger.is_zero() {
+            let left = limits.linger.saturating_sub(since.elapsed());
+            if !left.is_zero() {
+                return Front::Lingers(left);
+            }
         }
         let taken: Vec<Taken> = state.entries.drain(..count).collect();
         for taken in &taken {
             taken.entry.row.take(taken.entry.batch.payload.len() as u64);
         }
-        Some(taken)
+        Front::Taken(taken)
     }
 }
 
 impl Queue for MemoryQueue {
     fn has_room(&self, bytes: usize) -> bool {
         let used = self.used.load(Ordering::Acquire);
-        used == 0 || used + bytes <= self.limit_bytes || self.when_full == WhenFull::DropOldest
+        used == 0 || used.saturating_add(bytes) <= self.limit_bytes || self.when_full == WhenFull::DropOldest
     }
 
-    fn push(&self, entry: Entry) -> Result<(), Box<Entry>> {
+    fn push(&self, entry: Entry) -> Result<(), Reason> {
         let bytes = entry.batch.payload.size_bytes();
+        // Settled at the end, when nothing is locked: whoever hears of it may come back here.
+        let mut displaced = Vec::new();
         let mut state = self.lock();
-        if state.closed || !self.has_room(bytes) {
-            return Err(Box::new(entry));
+        if state.closed {
+            return Err(Reason::Stopped);
         }
-        while self.used.load(Ordering::Acquire) + bytes > self.limit_bytes {
+        if !self.has_room(bytes) {
+            return Err(Reason::QueueFull);
+        }
+        while self.used.load(Ordering::Acquire).saturating_add(bytes) > self.limit_bytes {
             // What is under way cannot be dropped, so the loop ends when nothing waits.
-            let Some(oldest) = state.entries.pop_front() else { break };
-            oldest.entry.row.drop_queued(oldest.entry.batch.payload.len() as u64, Reason::QueueFull);
+            let Some(Taken { entry: oldest, .. }) = state.entries.pop_front() else { break };
+            oldest.row.drop_queued(oldest.batch.payload.len() as u64, Reason::QueueFull);
+            displaced.push(oldest.batch.receipt);
         }
         entry.row.accept(entry.batch.payload.len() as u64);
         self.used.fetch_add(bytes, Ordering::AcqRel);
@@ -178,25 +200,23 @@ impl Queue for MemoryQueue {
         state.entries.push_back(Taken { entry, hold });
         drop(state);
         self.changed.notify_one();
+        // Dropped as configured: sent again, they would only displace newer ones.
+        displaced.into_iter().for_each(|receipt| receipt.settle(Verdict::Delivered));
         Ok(())
     }
 
     fn take(&self, limits: TakeLimits) -> BoxFuture<'_, Option<Vec<Taken>>> {
         Box::pin(async move {
-            let mut waited_since: Option<Instant> = None;
             loop {
                 let changed = self.changed.notified();
-                let over = limits.linger.is_zero() || waited_since.is_some_and(|at| at.elapsed() >= limits.linger);
-                match self.grab(limits, over) {
-                    Some(taken) if !taken.is_empty() => return Some(taken),
-                    Some(_) => {
-                        let since = *waited_since.get_or_insert_with(Instant::now);
-                        let left = limits.linger.saturating_sub(since.elapsed());
+                match self.grab(limits) {
+                    Front::Taken(taken) => return Some(taken),
+                    Front::Lingers(left) => {
                         // Either more has come, or the wait is over: both are looked at above.
                         let _ = tokio::time::timeout(left, changed).await;
                     }
-                    None if self.lock().closed => return None,
-                    None => changed.await,
+                    Front::Empty => changed.await,
+                    Front::Ended => return None,
                 }
             }
         })
@@ -208,7 +228,11 @@ impl Queue for MemoryQueue {
     }
 
     fn abandon(&self, reason: Reason) {
-        let entries = std::mem::take(&mut self.lock().entries);
+        let entries = {
+            let mut state = self.lock();
+            state.closed = true;
+            std::mem::take(&mut state.entries)
+        };
         for taken in entries {
             taken.entry.row.drop_queued(taken.entry.batch.payload.len() as u64, reason);
         }

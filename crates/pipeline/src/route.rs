@@ -23,25 +23,18 @@ pub struct Path {
 
 impl Path {
     /// The payload as this exporter gets it: untouched, not even decoded, unless the route changes
-    /// it. `None` if the route leaves all of it out (counted).
+    /// it; empty if the route leaves all of it out. Once it is handed on, [`Path::left_out`] counts
+    /// what is missing.
     ///
     /// # Errors
     /// If it has to be decoded and cannot be.
-    pub fn prepare(&self, payload: Payload) -> Result<Option<Payload>, String> {
+    pub fn prepare(&self, payload: Payload) -> Result<Payload, String> {
         if self.set.is_empty() && self.keep.is_none() {
-            return Ok(Some(payload));
+            return Ok(payload);
         }
-        let before = payload.len();
         let mut records = payload.into_records().map_err(|error| error.to_string())?;
         if let Some(keep) = &self.keep {
             records = keep.apply(records);
-            let left_out = before - records.len();
-            if left_out > 0 {
-                self.row.accept_and_drop(left_out as u64, Reason::Filtered);
-            }
-            if records.is_empty() {
-                return Ok(None);
-            }
         }
         if !self.set.is_empty() {
             match &mut records {
@@ -50,7 +43,14 @@ impl Path {
                 Records::Traces(traces) => traces.common.set_on_resources(&self.set),
             }
         }
-        Ok(Some(Payload::from_records(records)))
+        Ok(Payload::from_records(records))
+    }
+
+    /// Counts the records that `keep` left out.
+    pub fn left_out(&self, records: u64) {
+        if records > 0 {
+            self.row.accept_and_drop(records, Reason::Filtered);
+        }
     }
 }
 

@@ -18,6 +18,11 @@ pub const LONGEST_POLL: Duration = Duration::from_secs(30);
 /// The second poll follows the first one so soon, because rates need two.
 const SECOND_POLL: Duration = Duration::from_secs(1);
 
+/// Intervals beyond these are treated as these: between them, times can be added without overflow,
+/// and the polls that were skipped while one hung can be counted one by one.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Runs one collector.
 pub struct Schedule {
     /// Its instance name.
@@ -45,12 +50,13 @@ pub fn unix_nanos(time: SystemTime) -> u64 {
 impl Schedule {
     /// Polls at once, a second time soon after, then at its interval, until stopped.
     pub async fn run(mut self, stop: Stop) {
+        self.interval = self.interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
         let polls = self.telemetry.polls(&self.name);
         let started = unix_nanos(SystemTime::now());
-        self.poll(&polls, started).await;
+        self.poll(&polls, started, &stop).await;
         let soon = SECOND_POLL.min(self.interval);
         tokio::select! {
-            () = tokio::time::sleep(soon) => self.poll(&polls, started).await,
+            () = tokio::time::sleep(soon) => self.poll(&polls, started, &stop).await,
             () = stop.wait() => return,
         }
         let mut due = self.first_due();
@@ -59,7 +65,7 @@ impl Schedule {
                 () = tokio::time::sleep_until(due) => {}
                 () = stop.wait() => return,
             }
-            self.poll(&polls, started).await;
+            self.poll(&polls, started, &stop).await;
             due += self.interval;
             let now = tokio::time::Instant::now();
             while due <= now {
@@ -73,12 +79,12 @@ impl Schedule {
     pub async fn run_once(mut self) {
         let polls = self.telemetry.polls(&self.name);
         let started = unix_nanos(SystemTime::now());
-        self.builder.begin(started, started);
         // What the first poll says, the second one says again.
-        let _ = tokio::time::timeout(self.timeout, self.collector.collect(&mut self.builder)).await;
+        let _ = self.gather(started).await;
         self.builder.discard();
         tokio::time::sleep(SECOND_POLL).await;
-        self.poll(&polls, started).await;
+        let never = Stop(tokio_util::sync::CancellationToken::new());
+        self.poll(&polls, started, &never).await;
     }
 
     /// Collectors of one process do not all start at the same moment: each has its own place in
@@ -89,12 +95,34 @@ impl Schedule {
         tokio::time::Instant::now() + self.interval + spread
     }
 
-    async fn poll(&mut self, polls: &Polls, started: u64) {
+    /// One poll, and what it gathered handed in: all of it, or what there is when its time is over
+    /// or the pipeline stops.
+    async fn poll(&mut self, polls: &Polls, started: u64, stop: &Stop) {
         let begun = Instant::now();
-        self.builder.begin(unix_nanos(SystemTime::now()), started);
+        let result = tokio::select! {
+            biased;
+            result = self.gather(started) => Some(result),
+            () = stop.wait() => None,
+        };
+        let metrics = self.builder.finish();
+        if let Some(result) = result {
+            polls.count(begun.elapsed(), metrics.len() as u64, result.as_ref().err());
+            match &result {
+                Ok(()) => self.telemetry.health.healthy(&self.name),
+                Err(fault) => self.telemetry.health.unhealthy(&self.name, &fault.message),
+            }
+        }
+        self.intake.push(Payload::from_records(Records::Metrics(metrics)));
+    }
+
+    /// Lets the collector record, within its time; a panic is a fault.
+    async fn gather(&mut self, started: u64) -> Result<(), Fault> {
+        let now = unix_nanos(SystemTime::now());
+        // A clock that was set back must not make counters start after their points.
+        self.builder.begin(now, started.min(now));
         let poll = async { self.collector.collect(&mut self.builder).await };
         let poll = std::panic::AssertUnwindSafe(poll).catch_unwind();
-        let result = match tokio::time::timeout(self.timeout, poll).await {
+        match tokio::time::timeout(self.timeout, poll).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Fault::new(FaultKind::Other, "the collector panicked; please report it")),
             Err(_) => {
@@ -102,13 +130,6 @@ impl Schedule {
                 let message = format!("the poll did not end within {seconds} s; raise `timeout` or look at its target");
                 Err(Fault::new(FaultKind::TimedOut, message))
             }
-        };
-        let metrics = self.builder.finish();
-        polls.count(begun.elapsed(), metrics.len() as u64, result.as_ref().err());
-        match &result {
-            Ok(()) => self.telemetry.health.healthy(&self.name),
-            Err(fault) => self.telemetry.health.unhealthy(&self.name, &fault.message),
         }
-        self.intake.push(Payload::from_records(Records::Metrics(metrics)));
     }
 }

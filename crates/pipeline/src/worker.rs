@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weir_model::metrics::Temporality;
-use weir_model::{Payload, Receipt, Records, Verdict};
+use weir_model::{DecodeError, Payload, Receipt, Records, Signal, Verdict};
 
 use crate::backoff::Backoff;
 use crate::health::Board;
@@ -24,6 +25,10 @@ use crate::temporality::Converter;
 /// How long a worker waits before it tries again with credentials that were not accepted: they may
 /// be rotated at any time, but hammering locks accounts.
 const UNAUTHORIZED_DELAY: Duration = Duration::from_secs(30);
+
+/// The longest time that a backend may ask for: a date from a wrong clock must not silence an
+/// exporter for years.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Series that the temporality conversion of one exporter remembers.
 const CONVERTED_SERIES: usize = 500_000;
@@ -59,6 +64,11 @@ struct Part {
     receipt: Receipt,
     row: Arc<Row>,
     since: Instant,
+    /// Whether its temporality was converted. Sent again, the same points would be out of order
+    /// and give nothing, so this part is delivered even if its sender gave up waiting.
+    converted: bool,
+    /// Records of the same batch that were refused, once it has been split.
+    refused_before: Option<Arc<AtomicU64>>,
     /// Keeps the queue's bytes accounted for until this part is settled.
     _hold: Arc<Hold>,
 }
@@ -75,8 +85,20 @@ impl Part {
 
     fn refused(self, why: &str) {
         let records = self.records();
-        self.row.drop_in_flight(records, Reason::Refused);
-        self.receipt.refuse(records, why);
+        self.partly_refused(records, why);
+    }
+
+    /// The backend took all but so many records. Those of the pieces of one batch add up.
+    fn partly_refused(self, refused: u64, why: &str) {
+        self.row.deliver(self.records() - refused);
+        self.row.drop_in_flight(refused, Reason::Refused);
+        let before = self.refused_before.as_ref().map_or(0, |before| before.fetch_add(refused, Ordering::Relaxed));
+        self.receipt.refuse(before + refused, why);
+    }
+
+    /// Its sender gave up and sends it again: delivering this copy too would only double it.
+    fn is_withdrawn(&self) -> bool {
+        !self.converted && self.receipt.is_withdrawn()
     }
 
     /// Dropped by Weir, and the source must send again if it can.
@@ -108,11 +130,13 @@ impl Worker {
             // The semaphore is never closed, so a slot always comes.
             let Ok(slot) = slots.clone().acquire_owned().await else { break };
             let taken = tokio::select! {
-                taken = worker.queue.take(limits) => taken,
+                biased;
                 () = abandon.cancelled() => None,
+                taken = worker.queue.take(limits) => taken,
             };
             let Some(taken) = taken else { break };
-            let parts: Vec<Part> = taken.into_iter().filter_map(|taken| worker.prepare(taken, converter.as_ref())).collect();
+            let parts: Vec<Part> =
+                taken.into_iter().filter_map(|taken| worker.prepare(taken, converter.as_ref())).collect();
             if parts.is_empty() {
                 continue;
             }
@@ -135,33 +159,29 @@ impl Worker {
             receipt: entry.batch.receipt,
             row: entry.row,
             since: entry.since,
+            converted: false,
+            refused_before: None,
             _hold: hold,
         };
-        if part.receipt.is_withdrawn() {
+        if part.is_withdrawn() {
             part.given_up(Reason::Withdrawn);
             return None;
         }
-        let Some(converter) = converter else { return Some(part) };
+        let Some(converter) = converter.filter(|_| part.payload.signal() == Signal::Metrics) else { return Some(part) };
+        let before = part.records();
         let mut converter = converter.lock().unwrap_or_else(PoisonError::into_inner);
-        let needed = match part.payload.records() {
-            Ok(Records::Metrics(metrics)) => converter.needs(metrics),
-            Ok(_) => false,
+        match convert(&mut converter, part.payload) {
+            Ok((payload, converted)) => (part.payload, part.converted) = (payload, converted),
             Err(error) => {
-                part.row.drop_in_flight(part.records(), Reason::NotEncodable);
-                part.receipt.refuse(part.payload.len() as u64, &error.to_string());
+                part.row.drop_in_flight(before, Reason::NotEncodable);
+                part.receipt.refuse(before, &error.to_string());
                 return None;
             }
-        };
-        if !needed {
-            return Some(part);
         }
-        let before = part.records();
-        // It was decoded above, so this cannot fail.
-        let Ok(Records::Metrics(metrics)) = part.payload.clone().into_records() else { return Some(part) };
-        let converted = converter.convert(metrics);
-        part.payload = Payload::from_records(Records::Metrics(converted.metrics));
         let left_out = before.saturating_sub(part.records());
-        part.row.drop_in_flight(left_out, Reason::Temporality);
+        if left_out > 0 {
+            part.row.drop_in_flight(left_out, Reason::Temporality);
+        }
         if part.payload.is_empty() {
             part.receipt.settle(Verdict::Delivered);
             return None;
@@ -181,30 +201,34 @@ impl Worker {
     }
 
     /// Attempts until everything is settled, or gives the halves that must travel apart.
-    async fn attempt_until_settled(&self, parts: Vec<Part>, abandon: &CancellationToken) -> Option<(Vec<Part>, Vec<Part>)> {
+    async fn attempt_until_settled(
+        &self,
+        parts: Vec<Part>,
+        abandon: &CancellationToken,
+    ) -> Option<(Vec<Part>, Vec<Part>)> {
         let (mut parts, mut delivery) = (parts, None::<Delivery>);
         let mut backoff = Backoff::new(self.options.retry_delay.into(), self.options.retry_max_delay.into());
         let mut attempt = 0_u32;
         loop {
             // Senders that gave up send again: delivering their copies too would only double them.
-            if parts.iter().any(|part| part.receipt.is_withdrawn()) {
-                let (gone, left) = parts.into_iter().partition(|part| part.receipt.is_withdrawn());
+            if parts.iter().any(Part::is_withdrawn) {
+                let (gone, left) = parts.into_iter().partition(Part::is_withdrawn);
                 Vec::<Part>::into_iter(gone).for_each(|part| part.given_up(Reason::Withdrawn));
                 (parts, delivery) = (left, None);
             }
-            let Some(first) = parts.first() else { return None };
-            let signal = first.payload.signal();
-            let delivery = delivery.get_or_insert_with(|| Delivery {
+            let signal = parts.first()?.payload.signal();
+            let current = delivery.get_or_insert_with(|| Delivery {
                 signal,
                 payloads: parts.iter().map(|part| part.payload.clone()).collect(),
                 id: fastrand::u64(..),
             });
             let outcome = tokio::select! {
-                outcome = self.attempt(delivery) => outcome,
+                biased;
                 () = abandon.cancelled() => {
                     parts.into_iter().for_each(|part| part.given_up(Reason::Stopped));
                     return None;
                 }
+                outcome = self.attempt(current) => outcome,
             };
             self.note(&outcome);
             let (after, why) = match outcome {
@@ -213,7 +237,7 @@ impl Worker {
                     return None;
                 }
                 Outcome::Partly { refused, why } => {
-                    settle_partly(parts, &refused, &why);
+                    settle_partly(parts, refused, &why);
                     return None;
                 }
                 Outcome::Never { why } => {
@@ -225,11 +249,14 @@ impl Worker {
                 Outcome::Later { after, why } => (after, why),
             };
             attempt += 1;
-            let delay = backoff.next(after);
-            if self.is_over(attempt, delay, &parts) {
-                tracing::warn!("{}: {} records are given up after {attempt} attempts: {why}", self.name, delivery.len());
-                parts.into_iter().for_each(|part| part.given_up(Reason::Expired));
+            let delay = backoff.next(after.map(|after| after.min(LONGEST_PAUSE)));
+            let before = parts.len();
+            parts = self.give_up_old(parts, attempt, delay, &why);
+            if parts.is_empty() {
                 return None;
+            }
+            if parts.len() < before {
+                delivery = None;
             }
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
@@ -241,14 +268,25 @@ impl Worker {
     /// One attempt; an exporter that panics has failed this once, and nothing is lost.
     async fn attempt(&self, delivery: &Delivery) -> Outcome {
         let attempt = async { self.exporter.export(delivery).await };
-        std::panic::AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or_else(|_| Outcome::Later { after: None, why: "the exporter panicked; please report it".into() })
+        std::panic::AssertUnwindSafe(attempt)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Outcome::Later { after: None, why: "the exporter panicked; please report it".into() })
     }
 
-    fn is_over(&self, attempt: u32, delay: Duration, parts: &[Part]) -> bool {
-        let oldest = parts.iter().map(|part| part.since.elapsed()).max().unwrap_or_default();
+    /// Gives up the parts whose time or attempts are over before the next one, and answers the rest:
+    /// each has its own time, whoever it travels with.
+    fn give_up_old(&self, parts: Vec<Part>, attempt: u32, delay: Duration, why: &str) -> Vec<Part> {
         let max_age = self.options.retry_max_age.get();
-        let too_old = !max_age.is_zero() && oldest + delay > max_age;
-        too_old || self.options.retry_attempts.is_some_and(|most| attempt > most)
+        let too_often = self.options.retry_attempts.is_some_and(|most| attempt > most);
+        let too_old = |part: &Part| !max_age.is_zero() && part.since.elapsed().saturating_add(delay) >= max_age;
+        let (over, left): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(|part| too_often || too_old(part));
+        if !over.is_empty() {
+            let records: u64 = over.iter().map(Part::records).sum();
+            self.board.lost(&self.name, || format!("{records} records are given up after {attempt} attempts: {why}"));
+            over.into_iter().for_each(|part| part.given_up(Reason::Expired));
+        }
+        left
     }
 
     fn note(&self, outcome: &Outcome) {
@@ -261,7 +299,8 @@ impl Worker {
             Outcome::Partly { refused, why } => {
                 count(&self.attempts.succeeded);
                 self.board.healthy(&self.name);
-                tracing::warn!("{}: the backend refused {} records for good: {why}", self.name, refused.count());
+                self.board
+                    .lost(&self.name, || format!("the backend refused {} records for good: {why}", refused.count()));
             }
             Outcome::Split { .. } => {
                 count(&self.attempts.failed);
@@ -274,24 +313,39 @@ impl Worker {
     }
 }
 
-/// The backend took some records and refused others.
-fn settle_partly(parts: Vec<Part>, refused: &Refused, why: &str) {
-    let mut left = refused.count();
+/// Metrics in the temporality that the exporter wants, and whether that changed them.
+fn convert(converter: &mut Converter, payload: Payload) -> Result<(Payload, bool), DecodeError> {
+    match payload.records()? {
+        Records::Metrics(metrics) if converter.needs(metrics) => {}
+        _ => return Ok((payload, false)),
+    }
+    // Taken apart, not copied, where nobody else holds it.
+    match payload.into_records()? {
+        Records::Metrics(metrics) => {
+            let converted = converter.convert(metrics).metrics;
+            Ok((Payload::from_records(Records::Metrics(converted)), true))
+        }
+        other => Ok((Payload::from_records(other), false)),
+    }
+}
+
+/// The backend took some records and refused others. What a backend names twice is refused once.
+fn settle_partly(parts: Vec<Part>, mut refused: Refused, why: &str) {
+    if let Refused::Records(at) = &mut refused {
+        at.sort_unstable();
+        at.dedup();
+    }
+    let below = |at: &[u32], end: u64| at.partition_point(|at| u64::from(*at) < end);
     let mut start = 0_u64;
     for part in parts {
-        let records = part.records();
-        let own = match refused {
+        let end = start + part.records();
+        let own = match &refused {
             // The backend does not say which: they are counted from the first part on.
-            Refused::Count(_) => left.min(records),
-            Refused::Records(at) => {
-                at.iter().filter(|at| (start..start + records).contains(&u64::from(**at))).count() as u64
-            }
+            Refused::Count(count) => count.saturating_sub(start).min(part.records()),
+            Refused::Records(at) => (below(at, end) - below(at, start)) as u64,
         };
-        left -= own.min(left);
-        start += records;
-        part.row.deliver(records - own);
-        part.row.drop_in_flight(own, Reason::Refused);
-        if own == 0 { part.receipt.settle(Verdict::Delivered) } else { part.receipt.refuse(own, why) }
+        start = end;
+        if own == 0 { part.delivered() } else { part.partly_refused(own, why) }
     }
 }
 
@@ -311,11 +365,14 @@ fn halve(mut parts: Vec<Part>, why: &str) -> Option<(Vec<Part>, Vec<Part>)> {
         return None;
     };
     let (first, second) = records.split_at(part.payload.len() / 2);
+    let refused_before = part.refused_before.clone().unwrap_or_default();
     let half = |records: Records| Part {
         payload: Payload::from_records(records),
         receipt: part.receipt.split(),
         row: part.row.clone(),
         since: part.since,
+        converted: part.converted,
+        refused_before: Some(refused_before.clone()),
         _hold: part._hold.clone(),
     };
     let halves = (vec![half(first)], vec![half(second)]);

@@ -1,4 +1,12 @@
 //! The conformance suite: every integration runs it by being in the list.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of tests fail loudly too"
+)]
+
 mod conformance;
 mod target;

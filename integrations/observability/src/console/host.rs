@@ -5,22 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use unicode_width::UnicodeWidthStr;
 use weir_model::metrics::{Metrics, NumberPoint};
 use weir_model::{Attributes, Common, Value};
 
 use super::rates::Rates;
-use super::style::{Line, Paint, Style};
+use super::row::{Detail, Row};
 use super::units::{Bytes, duration, plain, short};
-
-/// Above this fraction a part of the machine is about to run out: the only red in a block.
-const ALARMING: f64 = 0.9;
 
 /// Most rows of one sort; machines with many disks would fill the screen otherwise.
 const MOST_ROWS: usize = 4;
-
-/// Narrower terminals have no room for bars.
-const WITH_BARS: usize = 80;
 
 /// Whether whoever sends this metric is a machine, and gets a block.
 pub(super) fn is_of_machine(name: &str) -> bool {
@@ -47,6 +40,8 @@ pub(super) struct Host<'a> {
     pub(super) series: usize,
     utilization: ByState<'a>,
     cpu_seconds: ByState<'a>,
+    /// Counters of processor time came, whether or not there are rates yet.
+    has_cpu_time: bool,
     load: [Option<f64>; 3],
     memory: ByState<'a>,
     memory_limit: Option<f64>,
@@ -62,7 +57,7 @@ pub(super) struct Host<'a> {
 }
 
 /// The text of the first of these attributes that is there.
-fn label<'a>(common: &'a Common, attributes: Attributes, names: [&str; 2]) -> &'a str {
+pub(super) fn label<'a>(common: &'a Common, attributes: Attributes, names: [&str; 2]) -> &'a str {
     match names.into_iter().find_map(|name| common.find(attributes, name)) {
         Some(Value::String(text)) => common.text(text),
         _ => "",
@@ -89,6 +84,7 @@ impl<'a> Host<'a> {
         match common.text(metric.name) {
             "system.cpu.utilization" => *self.utilization.entry(state("cpu.mode")).or_default() += value,
             name @ "system.cpu.time" => {
+                self.has_cpu_time = true;
                 let mode = state("cpu.mode");
                 if let Some(rate) = rate(name, [mode, of(["cpu.logical_number", "cpu"])]) {
                     *self.cpu_seconds.entry(mode).or_default() += rate;
@@ -124,18 +120,23 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Writes the block's rows below its heading.
-    pub(super) fn write(&self, style: &Style, out: &mut String) {
-        let rows = self.rows();
-        let widest = rows.iter().map(|row| row.label.width()).max().unwrap_or_default();
-        for row in rows {
-            row.write(widest.clamp(9, if style.width < WITH_BARS { 12 } else { 16 }), style, out);
-        }
+    /// How busy the processors are, 0 to 1, and the parts of it.
+    fn busy(&self) -> Option<(f64, impl Fn(&str) -> Option<f64>)> {
+        let modes = if self.utilization.contains_key("idle") { &self.utilization } else { &self.cpu_seconds };
+        let all: f64 = modes.values().sum();
+        let of = move |mode: &str| modes.get(mode).map(|part| part / all);
+        (all > 0.0).then(|| (1.0 - of("idle").unwrap_or(0.0) - of("iowait").unwrap_or(0.0), of))
     }
 
-    fn rows(&self) -> Vec<Row> {
+    /// How busy the processors are, 0 to 1; unknown before the second poll of counters.
+    pub(super) fn cpu_busy(&self) -> Option<f64> {
+        self.busy().map(|(busy, _)| busy)
+    }
+
+    /// The block's rows below its heading. `history` holds [`Host::cpu_busy`] of the last polls.
+    pub(super) fn rows(&self, history: Vec<f64>) -> Vec<Row> {
         let mut rows = Vec::new();
-        rows.extend(self.cpu());
+        rows.extend(self.cpu(history));
         rows.extend(self.memory());
         rows.extend(self.filesystems());
         rows.extend(traffic(&self.disks, "disk", ["read", "write"]));
@@ -144,23 +145,29 @@ impl<'a> Host<'a> {
         rows
     }
 
-    fn cpu(&self) -> Option<Row> {
-        let modes = if self.utilization.contains_key("idle") { &self.utilization } else { &self.cpu_seconds };
-        let all: f64 = modes.values().sum();
-        let of = |mode: &str| modes.get(mode).map(|part| part / all);
-        let busy = (all > 0.0).then(|| 1.0 - of("idle").unwrap_or(0.0) - of("iowait").unwrap_or(0.0));
-        let mut row = Row::new("cpu".into(), busy);
-        if all > 0.0 {
+    fn cpu(&self, history: Vec<f64>) -> Option<Row> {
+        /// What gives way on narrow terminals: first modes below this share, then the longer averages of the load.
+        const LITTLE: f64 = 0.005;
+        let busy = self.busy();
+        let mut row = Row::new("cpu".into(), busy.as_ref().map(|(busy, _)| *busy)).with_history(history);
+        if let Some((_, of)) = busy {
             for mode in ["user", "system", "nice", "iowait", "steal"] {
+                let usual = matches!(mode, "user" | "system");
                 // Modes that nearly never occur only show when they do.
                 let rare = matches!(mode, "nice" | "steal");
-                row.detail_if(of(mode).filter(|part| !rare || *part >= 0.0005), mode, |part| one_decimal(part * 100.0));
+                if let Some(part) = of(mode).filter(|part| !rare || *part >= 0.0005) {
+                    let importance = if usual { LITTLE + part } else { part };
+                    row.add(Detail::new(mode, format!("{:.1}", part * 100.0)).importance(importance));
+                }
             }
+        } else if self.has_cpu_time {
+            row = row.measuring();
         }
         if let [Some(one), Some(five), Some(fifteen)] = self.load {
-            row.detail("load", format!("{one:.2} {five:.2} {fifteen:.2}"));
+            let all = format!("{one:.2} {five:.2} {fifteen:.2}");
+            row.add(Detail::new("load", all).or(LITTLE, "load", format!("{one:.2}")));
         }
-        (busy.is_some() || !row.details.is_empty()).then_some(row)
+        row.says_something().then_some(row)
     }
 
     fn memory(&self) -> Option<Row> {
@@ -169,10 +176,15 @@ impl<'a> Host<'a> {
             self.memory_available.map(|available| total - available).or_else(|| self.memory.get("used").copied())?;
         let mut row = Row::new("memory".into(), fraction(used, total));
         row.detail("", Bytes::Binary.of(used, total));
-        row.detail_if(self.memory_available, "available", |bytes| Bytes::Binary.text(bytes));
+        if let Some(available) = self.memory_available {
+            // The difference to the total is there already.
+            row.add(Detail::new("available", Bytes::Binary.text(available)).importance(1.0));
+        }
         let swap: f64 = self.swap.values().sum();
         if swap > 0.0 {
-            row.detail("swap", Bytes::Binary.of(self.swap.get("used").copied().unwrap_or_default(), swap));
+            let used = self.swap.get("used").copied().unwrap_or_default();
+            let percent = format!("{:.1} %", used / swap * 100.0);
+            row.add(Detail::new("swap", Bytes::Binary.of(used, swap)).importance(3.0).or(2.0, "swap", percent));
         }
         Some(row)
     }
@@ -200,7 +212,9 @@ impl<'a> Host<'a> {
             })
             .collect();
         if let Some(last) = rows.last_mut().filter(|_| more > 0) {
-            last.detail(&format!("and {more} more, less full"), String::new());
+            let short = format!("and {more} more");
+            let detail = Detail::new(&format!("{short}, less full"), String::new());
+            last.add(detail.importance(2.0).or(1.0, &short, String::new()));
         }
         rows.extend(self.hung.iter().map(|mount| Row::alarm(format!("disk {mount}"), "does not answer")));
         rows
@@ -209,17 +223,12 @@ impl<'a> Host<'a> {
     fn rest(&self) -> Option<Row> {
         let mut row = Row::new(String::new(), None);
         row.detail_if(self.uptime, "uptime", duration);
-        row.detail_if(self.processes, "processes", plain);
+        if let Some(processes) = self.processes {
+            row.add(Detail::new("processes", plain(processes)).importance(1.0));
+        }
         row.detail_if(self.hottest, "hottest sensor", |celsius| format!("{} °C", short(celsius)));
-        // The first of them names the row.
-        row.label = std::mem::take(&mut row.details.first_mut()?.0);
-        Some(row)
+        row.named_by_its_first()
     }
-}
-
-/// Percentages in one column look calm with one decimal each.
-fn one_decimal(value: f64) -> String {
-    format!("{value:.1}")
 }
 
 fn fraction(part: f64, whole: f64) -> Option<f64> {
@@ -244,79 +253,15 @@ fn traffic(devices: &BTreeMap<&str, Traffic>, sort: &str, names: [&str; 2]) -> V
     known.sort_by_key(|(device, _)| **device);
     let row = |(device, [one, other]): (&&str, &Traffic)| {
         let mut row = Row::new(format!("{sort} {device}"), None);
-        let text = |bytes| format!("{:<9}", format!("{}/s", Bytes::Decimal.text(bytes)));
-        row.detail_if(*one, names[0], text);
+        let text = |bytes| format!("{}/s", Bytes::Decimal.text(bytes));
+        // The second direction stands in one column.
+        row.detail_if(
+            *one,
+            names[0],
+            |bytes| if other.is_some() { format!("{:<9}", text(bytes)) } else { text(bytes) },
+        );
         row.detail_if(*other, names[1], text);
         row
     };
     known.into_iter().map(row).collect()
-}
-
-/// One row of the block.
-struct Row {
-    label: String,
-    /// How full, 0 to 1: a bar and a percentage.
-    gauge: Option<f64>,
-    /// Names and values; either may be empty.
-    details: Vec<(String, String)>,
-    alarm: Option<&'static str>,
-}
-
-impl Row {
-    fn new(label: String, gauge: Option<f64>) -> Self {
-        Self { label, gauge, details: Vec::new(), alarm: None }
-    }
-
-    fn alarm(label: String, what: &'static str) -> Self {
-        Self { alarm: Some(what), ..Self::new(label, None) }
-    }
-
-    fn detail(&mut self, name: &str, value: String) {
-        self.details.push((name.to_owned(), value));
-    }
-
-    fn detail_if(&mut self, value: Option<f64>, name: &str, text: impl Fn(f64) -> String) {
-        if let Some(value) = value {
-            self.detail(name, text(value));
-        }
-    }
-
-    fn write(&self, label_columns: usize, style: &Style, out: &mut String) {
-        const INDENT: usize = 4;
-        const PERCENT: usize = 8;
-        let mut line = Line::new(style, INDENT);
-        line.push(&style.fit(&style.clean(&self.label), label_columns), Paint::Dim);
-        let mut column = INDENT + label_columns + 2;
-        line.pad_to(column);
-        let bar_columns = if style.width < WITH_BARS { 0 } else { 11 };
-        if let Some(full) = self.gauge {
-            let paint = if full > ALARMING { Paint::Red } else { Paint::Plain };
-            if bar_columns > 0 {
-                let (filled, rest) = style.bar(full);
-                line.push(&filled, paint).push(&rest, Paint::Dim);
-            }
-            line.right(&format!("{} %", one_decimal(full * 100.0)), column + bar_columns + PERCENT - 1, paint);
-        }
-        column += bar_columns + PERCENT + 2;
-        if let Some(alarm) = self.alarm {
-            line.pad_to(column).push(alarm, Paint::Red);
-        }
-        for (at, (name, value)) in self.details.iter().enumerate() {
-            let is_last = at + 1 == self.details.len();
-            let value = if is_last { value.trim_end() } else { value };
-            let columns = name.width() + 1 + value.trim_end().width();
-            if line.columns() > column && line.columns() + 3 + columns > style.width {
-                line.write(out);
-                line = Line::new(style, column);
-            }
-            let gap = if line.columns() > column { 3 } else { 0 };
-            line.pad_to(column.max(line.columns() + gap));
-            line.push(name, Paint::Dim);
-            if !name.is_empty() && !value.is_empty() {
-                line.push(" ", Paint::Plain);
-            }
-            line.push(value, Paint::Plain);
-        }
-        line.write(out);
-    }
 }

@@ -1,13 +1,15 @@
 //! Telemetry in the terminal: what passes, as people read it, without a backend.
 //!
-//! - `render.rs`: a delivery as text; `host.rs`: a machine as a block
-//! - `units.rs`: numbers as people read them; `rates.rs`: counters as rates
+//! - `render.rs`: a delivery as text; `host.rs`: a machine as a block; `itself.rs`: Weir as a line of it
+//! - `row.rs`: a row of a block; `units.rs`: numbers as people read them; `rates.rs`: what is remembered
 //! - `style.rs`: width and colour
 //! - `readable.rs` (of the crate): the JSON object of a record
 
 mod host;
+mod itself;
 mod rates;
 mod render;
+mod row;
 mod style;
 mod units;
 
@@ -81,7 +83,9 @@ const ABOUT: About = About {
 see whether a source works.
 
 **pretty.** The metrics of a machine become one block: CPU, memory, disks, network, with rates from the difference to
-the delivery before, so they appear with the second one. Values above 90 % are red. Every other series is one line
+the delivery before, so they appear with the second one. Values above 90 % are red. The last line of the block is
+Weir about itself: `all well`, or one line for every trouble. On a narrow terminal the less important parts of a line
+are left out. Every other series is one line
 with its value in a readable unit, and the rate for counters. Logs are `time SEVERITY service message key=value`, spans
 `time service name duration status`. Times are local; the date stands before those that are not of today. Lines are
 cut to the width of the terminal (`COLUMNS`, else what the terminal says, else 100) and limited to `max_lines` per

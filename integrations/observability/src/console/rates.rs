@@ -1,6 +1,6 @@
-//! Rates of counters, from the difference to the delivery before.
+//! What is remembered from delivery to delivery: counters for their rates, and the last values of a chart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// Series that are remembered; with more of them all are forgotten once, and rates pause for one delivery.
 const REMEMBERED_SERIES: usize = 20_000;
@@ -20,6 +20,28 @@ impl Rates {
         let nanoseconds = time_unix_nano.checked_sub(before).filter(|passed| *passed > 0)?;
         let seconds = std::time::Duration::from_nanos(nanoseconds).as_secs_f64();
         (value >= last).then(|| (value - last) / seconds)
+    }
+}
+
+/// Machines whose last values are remembered; with more of them all are forgotten once.
+const REMEMBERED_MACHINES: usize = 1000;
+
+/// The last values of every machine.
+#[derive(Debug, Default)]
+pub(super) struct History(HashMap<String, VecDeque<f64>>);
+
+impl History {
+    /// The last `most` values of a machine, this one included, the oldest first.
+    pub(super) fn with(&mut self, machine: &str, value: Option<f64>, most: usize) -> Vec<f64> {
+        if self.0.len() >= REMEMBERED_MACHINES && !self.0.contains_key(machine) {
+            self.0.clear();
+        }
+        let values = self.0.entry(machine.to_owned()).or_default();
+        values.extend(value);
+        while values.len() > most {
+            values.pop_front();
+        }
+        values.iter().copied().collect()
     }
 }
 
@@ -45,5 +67,19 @@ mod tests {
             rates.per_second(at.to_string(), 1, 0.0);
         }
         assert!(rates.0.len() <= REMEMBERED_SERIES);
+    }
+
+    #[test]
+    fn a_chart_has_the_last_values_of_its_own_machine() {
+        let mut history = History::default();
+        assert_eq!(history.with("a", None, 2), Vec::<f64>::new());
+        history.with("a", Some(0.1), 2);
+        history.with("a", Some(0.2), 2);
+        assert_eq!(history.with("a", Some(0.3), 2), [0.2, 0.3]);
+        assert_eq!(history.with("b", Some(0.9), 2), [0.9]);
+        for machine in 0..REMEMBERED_MACHINES * 2 + 5 {
+            history.with(&machine.to_string(), Some(0.0), 2);
+        }
+        assert!(history.0.len() <= REMEMBERED_MACHINES);
     }
 }

@@ -13,9 +13,11 @@ use weir_model::{Attributes, Common, DecodeError, Records, Value};
 use weir_pipeline::Delivery;
 
 use super::host::{self, Host};
-use super::rates::Rates;
-use super::style::{Line, Paint, Style};
-use super::units::{duration, with_unit};
+use super::itself::{self, Itself};
+use super::rates::{History, Rates};
+use super::row;
+use super::style::{BAR_COLUMNS, Line, Paint, Style};
+use super::units::{duration, of_number, plain, with_unit};
 use crate::readable;
 
 /// Columns up to the end of a time of day with milliseconds.
@@ -24,13 +26,28 @@ const TIME_COLUMNS: usize = 14;
 /// What is kept from delivery to delivery.
 pub(super) struct State {
     rates: Rates,
+    /// How busy the processors of every machine were.
+    busy: History,
+    /// The machine of the last block, and the columns of its labels.
+    block: Option<(String, usize)>,
+    last: Last,
     zone: TimeZone,
+}
+
+/// What was written last; it decides whether an empty line follows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Nothing,
+    /// A heading and what belongs to it.
+    Block,
+    /// Logs or spans.
+    Lines,
 }
 
 impl State {
     /// Times are shown in this zone.
     pub(super) fn new(zone: TimeZone) -> Self {
-        Self { rates: Rates::default(), zone }
+        Self { rates: Rates::default(), busy: History::default(), block: None, last: Last::Nothing, zone }
     }
 }
 
@@ -59,11 +76,12 @@ pub(super) fn render(delivery: &Delivery, state: &mut State, style: &Style, now:
         }
     }
     if page.left_out > 0 {
-        let what = match (decoded.first(), page.left_out) {
-            (Some(Records::Logs(_)), _) => "log records",
-            (Some(Records::Traces(_)), _) => "spans",
+        let what = match decoded.first() {
+            Some(Records::Logs(_)) => "log record",
+            Some(Records::Traces(_)) => "span",
             _ => "series",
         };
+        let what = of_number(page.left_out as f64, what);
         let text = format!("{} and {} more {what} (console: max_lines)", style.ellipsis(), page.left_out);
         Line::new(style, 4).push(&text, Paint::Dim).write(&mut page.out);
     }
@@ -114,7 +132,24 @@ impl Page<'_> {
         time.strftime(&format!("{date}{format}")).to_string()
     }
 
+    /// An empty line where something was written before.
+    fn gap(&mut self) {
+        if self.state.last != Last::Nothing {
+            self.out.push('\n');
+        }
+        self.state.last = Last::Block;
+    }
+
+    /// Before a log record or span.
+    fn begin_line(&mut self) {
+        if self.state.last == Last::Block {
+            self.out.push('\n');
+        }
+        self.state.last = Last::Lines;
+    }
+
     fn heading(&mut self, unix_nano: u64, title: &str, note: &str, right: &str) {
+        self.gap();
         let time = self.time(unix_nano, "%H:%M:%S");
         let mut line = Line::new(self.style, 2);
         line.push(&time, Paint::Dim).push(if time.is_empty() { "" } else { "  " }, Paint::Plain);
@@ -132,12 +167,18 @@ impl Page<'_> {
         let common = &metrics.table.common;
         let mut hosts: BTreeMap<u32, Host<'_>> =
             machines(metrics).map(|resource| (resource, Host::default())).collect();
+        let mut own: BTreeMap<u32, Itself> = BTreeMap::new();
         let mut lists: BTreeMap<u32, (u64, Vec<SeriesLine>)> = BTreeMap::new();
         for point in metrics.numbers.iter() {
             let Some(metric) = metrics.table.metric_of(point.series) else { continue };
             let Some(scope) = common.scopes.get(metric.scope as usize) else { continue };
             let title = resource_name(common, metric.scope, &["host.name", "service.name"]);
-            let host = hosts.get_mut(&scope.resource).filter(|_| host::is_of_block(common.text(metric.name)));
+            let name = common.text(metric.name);
+            if itself::is_own(common.text(scope.name), name) {
+                own.entry(scope.resource).or_default().take(metrics, point, title, &mut self.state.rates);
+                continue;
+            }
+            let host = hosts.get_mut(&scope.resource).filter(|_| host::is_of_block(name));
             if let Some(host) = host {
                 host.take(metrics, point, title, &mut self.state.rates);
             } else if let Some(line) = self.number(metrics, point, title) {
@@ -158,17 +199,36 @@ impl Page<'_> {
             list.push(line);
         }
         for (resource, host) in hosts {
-            let scope = common.scopes.iter().position(|scope| scope.resource == resource).unwrap_or_default();
-            let scope = u32::try_from(scope).unwrap_or_default();
-            let title = resource_name(common, scope, &["host.name", "service.name"]);
-            let title = if title.is_empty() { "this machine" } else { title };
-            self.heading(host.time, title, "", &format!("{} series", host.series));
-            host.write(self.style, &mut self.out);
-            self.out.push('\n');
+            self.machine(machine_name(common, resource), &host);
         }
         for (scope, (time, list)) in lists {
             self.list(common, scope, time, list);
         }
+        for (resource, itself) in own {
+            self.itself(machine_name(common, resource), &itself);
+        }
+    }
+
+    fn machine(&mut self, title: &str, host: &Host<'_>) {
+        self.heading(host.time, title, "", &format!("{} series", plain(host.series as f64)));
+        let history = self.state.busy.with(title, host.cpu_busy(), BAR_COLUMNS);
+        let rows = host.rows(history);
+        let label_columns = row::label_columns(&rows, self.style);
+        self.state.block = Some((title.to_owned(), label_columns));
+        rows.into_iter().for_each(|row| row.write(label_columns, self.style, &mut self.out));
+    }
+
+    /// Below the block of the same machine, else on its own.
+    fn itself(&mut self, title: &str, itself: &Itself) {
+        let rows = itself.rows();
+        let below = self.state.block.as_ref().filter(|(machine, _)| machine == title).map(|(_, columns)| *columns);
+        match below {
+            Some(_) if self.state.last == Last::Block => {}
+            Some(_) => self.gap(),
+            None => self.heading(itself.time, title, "", ""),
+        }
+        let label_columns = below.unwrap_or_else(|| row::label_columns(&rows, self.style));
+        rows.into_iter().for_each(|row| row.write(label_columns, self.style, &mut self.out));
     }
 
     fn list(&mut self, common: &Common, scope: u32, time: u64, list: Vec<SeriesLine>) {
@@ -191,7 +251,6 @@ impl Page<'_> {
         for line in &list {
             self.series_line(line, name_columns, value_columns);
         }
-        self.out.push('\n');
     }
 
     fn series_line(&mut self, series: &SeriesLine, name_columns: usize, value_columns: usize) {
@@ -240,6 +299,7 @@ impl Page<'_> {
         let widest = logs.records.iter().map(|record| service(record).width()).max().unwrap_or_default();
         for record in &logs.records {
             if self.has_room() {
+                self.begin_line();
                 self.log(logs, record, service(record), widest.min(20));
             }
         }
@@ -283,6 +343,7 @@ impl Page<'_> {
         let names = names.min((self.style.width / 3).max(16));
         for span in &traces.spans {
             if self.has_room() {
+                self.begin_line();
                 self.span(traces, span, service(span), (services, names));
             }
         }
@@ -312,6 +373,14 @@ impl Page<'_> {
         }
         line.write(&mut self.out);
     }
+}
+
+/// What a machine is called.
+fn machine_name(common: &Common, resource: u32) -> &str {
+    let scope = common.scopes.iter().position(|scope| scope.resource == resource).unwrap_or_default();
+    let scope = u32::try_from(scope).unwrap_or_default();
+    let name = resource_name(common, scope, &["host.name", "service.name"]);
+    if name.is_empty() { "this machine" } else { name }
 }
 
 /// The resources of the points that are machines.
@@ -357,7 +426,13 @@ fn distribution(metrics: &Metrics, point: &Distribution) -> Option<SeriesLine> {
     let parts = [("mean", mean), ("min", point.min), ("max", point.max)];
     let more: Vec<_> = parts.iter().filter_map(|(name, value)| Some(format!("{name} {}", text((*value)?)))).collect();
     let more = more.join("  ");
-    Some(SeriesLine { value: super::units::plain(point.count as f64), unit: "values".into(), more, name, labels })
+    Some(SeriesLine {
+        value: plain(point.count as f64),
+        unit: of_number(point.count as f64, "value"),
+        more,
+        name,
+        labels,
+    })
 }
 
 /// Count and quantiles of a summary.
@@ -366,10 +441,16 @@ fn summary(metrics: &Metrics, point: &SummaryPoint) -> Option<SeriesLine> {
     let (name, labels) = series_name(metrics, point.series)?;
     let unit = metrics.table.common.text(metric.unit);
     let quantile = |(quantile, value): &(f64, f64)| {
-        format!("p{} {}", super::units::plain(quantile * 100.0), join(with_unit(&name, unit, *value)))
+        format!("p{} {}", plain(quantile * 100.0), join(with_unit(&name, unit, *value)))
     };
     let more = point.quantiles.iter().map(quantile).collect::<Vec<_>>().join("  ");
-    Some(SeriesLine { value: super::units::plain(point.count as f64), unit: "values".into(), more, name, labels })
+    Some(SeriesLine {
+        value: plain(point.count as f64),
+        unit: of_number(point.count as f64, "value"),
+        more,
+        name,
+        labels,
+    })
 }
 
 fn join((number, unit): (String, String)) -> String {

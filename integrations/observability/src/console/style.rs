@@ -2,6 +2,9 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// Columns of a bar, and polls in a chart.
+pub(super) const BAR_COLUMNS: usize = 10;
+
 /// How output looks where it goes to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Style {
@@ -64,15 +67,28 @@ impl Style {
 
     /// A bar of ten columns for a fraction of 0 to 1.
     pub(super) fn bar(&self, fraction: f64) -> (String, String) {
-        const COLUMNS: usize = 10;
         const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
         // Within 0 to 80, so the conversion is exact.
         let eighths = (fraction.clamp(0.0, 1.0) * 80.0).round() as usize;
         let (full, part) = if self.unicode { (eighths / 8, eighths % 8) } else { ((eighths + 4) / 8, 0) };
         let part = PARTS.get(part).copied().unwrap_or_default();
         let filled = (if self.unicode { "█" } else { "#" }).repeat(full) + part;
-        let rest = (if self.unicode { "·" } else { "." }).repeat(COLUMNS.saturating_sub(filled.width()));
+        let rest = (if self.unicode { "·" } else { "." }).repeat(BAR_COLUMNS.saturating_sub(filled.width()));
         (filled, rest)
+    }
+
+    /// A chart of ten columns for fractions of 0 to 1, the newest last; the places of polls that were not yet
+    /// first. `None` where there are no such characters, or no values.
+    pub(super) fn sparks(&self, fractions: &[f64]) -> Option<(String, String)> {
+        const SPARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+        if !self.unicode || fractions.is_empty() {
+            return None;
+        }
+        let newest = fractions.get(fractions.len().saturating_sub(BAR_COLUMNS)..).unwrap_or_default();
+        // Within 0 to 7, so the conversion is exact.
+        let spark = |fraction: &f64| SPARKS.get((fraction.clamp(0.0, 1.0) * 7.0).round() as usize);
+        let sparks: String = newest.iter().filter_map(spark).collect();
+        Some(("·".repeat(BAR_COLUMNS.saturating_sub(newest.len())), sparks))
     }
 
     /// Text from outside, safe to print: nothing in it can move the cursor, change colours or turn

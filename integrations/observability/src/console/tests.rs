@@ -90,7 +90,12 @@ fn shown(payload: Payload, state: &mut State, style: &Style) -> String {
 fn machine_shown(style: &Style) -> String {
     let (mut out, mut state) = (machine(), state());
     shown(poll(&mut out, 0.0), &mut state, style);
-    shown(poll(&mut out, 10.0), &mut state, style)
+    below(shown(poll(&mut out, 10.0), &mut state, style))
+}
+
+/// What stands below the empty line after what was shown before.
+fn below(text: String) -> String {
+    text.strip_prefix('\n').unwrap().to_owned()
 }
 
 /// Series of a service: counters, a long name, a histogram and a summary.
@@ -116,7 +121,7 @@ fn service_shown(style: &Style) -> String {
     let mut out = MetricsBuilder::new("io.opentelemetry.tomcat", vec![("service.name".into(), "shop".into())]);
     let mut state = state();
     shown(service(&mut out, 0), &mut state, style);
-    shown(service(&mut out, 10), &mut state, style)
+    below(shown(service(&mut out, 10), &mut state, style))
 }
 
 fn logs() -> Payload {
@@ -188,7 +193,7 @@ fn spans() -> Payload {
 fn a_machine_is_a_block_with_rates_since_the_poll_before() {
     let expected =
         "  12:03:20  web-prod-01                                                                    37 series
-    cpu               ██▍·······  23.4 %   user 18.0   system 4.1   iowait 1.3   load 0.42 0.51 0.60
+    cpu               ·········▃  23.4 %   user 18.0   system 4.1   iowait 1.3   load 0.42 0.51 0.60
     memory            ███▉······  38.7 %   12.1 of 31.3 GiB   available 19.2 GiB   swap 0 of 2.0 GiB
     disk /            ███▍······  34.0 %   81.2 of 252 GB
     disk /var/lib/p…  █████████▎  92.1 %   0.92 of 1.0 TB
@@ -197,7 +202,6 @@ fn a_machine_is_a_block_with_rates_since_the_poll_before() {
     net eth0                               in 12.3 kB/s   out 2.1 kB/s
     net wg0                                in 0 B/s       out 0 B/s
     uptime                                 3 d 4 h   processes 142   hottest sensor 54.0 °C
-
 ";
     assert_eq!(machine_shown(&WIDE), expected);
 }
@@ -205,29 +209,96 @@ fn a_machine_is_a_block_with_rates_since_the_poll_before() {
 #[test]
 fn a_first_poll_shows_what_needs_no_difference_and_invents_nothing() {
     let first = shown(poll(&mut machine(), 0.0), &mut state(), &WIDE);
-    assert!(first.contains("    cpu                                    load 0.42 0.51 0.60\n"), "{first}");
+    assert!(first.contains("    cpu               measuring…           load 0.42 0.51 0.60\n"), "{first}");
     assert!(!first.contains("user") && !first.contains("vda") && !first.contains("eth0"), "{first}");
 }
 
 #[test]
-fn on_a_narrow_terminal_details_wrap_and_bars_go() {
-    let expected = "  12:03:20  web-prod-01                            37 series
-    cpu            23.4 %   user 18.0   system 4.1
-                            iowait 1.3   load 0.42 0.51 0.60
-    memory         38.7 %   12.1 of 31.3 GiB
-                            available 19.2 GiB
-                            swap 0 of 2.0 GiB
-    disk /         34.0 %   81.2 of 252 GB
-    disk /var/l…   92.1 %   0.92 of 1.0 TB
-    disk /mnt/n…            does not answer
-    disk vda                read 1.2 MB/s    write 340 kB/s
-    net eth0                in 12.3 kB/s   out 2.1 kB/s
-    net wg0                 in 0 B/s       out 0 B/s
-    uptime                  3 d 4 h   processes 142
-                            hottest sensor 54.0 °C
+fn a_narrow_terminal_gets_one_line_each_without_what_matters_less() {
+    let lines =
+        |width: usize| -> Vec<String> { machine_shown(&Style { width, ..WIDE }).lines().map(str::to_owned).collect() };
+    for width in [60, 80, 100] {
+        assert_eq!(lines(width).len(), 10, "{width}");
+    }
+    assert_eq!(
+        lines(80)[1..3].join("\n"),
+        "    cpu             ·········▃  23.4 %   user 18.0   system 4.1   load 0.42
+    memory          ███▉······  38.7 %   12.1 of 31.3 GiB   swap 0 of 2.0 GiB"
+    );
+    assert_eq!(
+        lines(60)[1..3].join("\n"),
+        "    cpu            23.4 %   user 18.0   load 0.42
+    memory         38.7 %   12.1 of 31.3 GiB   swap 0.0 %"
+    );
+}
 
+/// One poll of Weir about itself.
+fn own(out: &mut MetricsBuilder, seconds: u64, dropped: u64, difference: i64, healthy: i64) -> Payload {
+    out.begin(NOON + seconds * SECOND, 1);
+    let row = [("weir.source", "host"), ("weir.exporter", "loki"), ("weir.signal", "logs")];
+    for (name, records) in [("accepted", 12_040_u64), ("delivered", 12_000), ("queued", 30), ("in_flight", 10)] {
+        let name: &'static str = match name {
+            "accepted" => "weir.ledger.accepted",
+            "delivered" => "weir.ledger.delivered",
+            "queued" => "weir.ledger.queued",
+            _ => "weir.ledger.in_flight",
+        };
+        out.record(&metric(name, "{record}", Counter), &row, records);
+    }
+    let [source, exporter, signal] = row;
+    if dropped > 0 {
+        let labels = [source, exporter, signal, ("weir.reason", "queue_full")];
+        out.record(&metric("weir.ledger.dropped", "{record}", Counter), &labels, dropped);
+    }
+    out.record(&metric("weir.ledger.difference", "{record}", Gauge), &row, difference);
+    out.record(&metric("weir.integration.healthy", "1", Gauge), &[("weir.integration", "loki")], healthy);
+    for (name, seconds) in [("host", 0.0009), ("weir", 0.5)] {
+        out.record(&metric("weir.poll.duration", "s", Gauge), &[("weir.integration", name)], seconds);
+    }
+    Payload::from_records(Records::Metrics(out.finish()))
+}
+
+fn weir() -> MetricsBuilder {
+    MetricsBuilder::new("weir", vec![("host.name".into(), "web-prod-01".into())])
+}
+
+#[test]
+fn weir_itself_is_the_last_line_of_its_machines_block() {
+    let (mut out, mut state) = (weir(), state());
+    shown(poll(&mut machine(), 0.0), &mut state, &WIDE);
+    assert_eq!(
+        shown(own(&mut out, 1, 0, 0, 1), &mut state, &WIDE),
+        "    weir              all well   delivered 12 000   under way 40   dropped 0   the ledger adds up\n"
+    );
+    let other = MetricsBuilder::new("weir", vec![("host.name".into(), "db-01".into())]);
+    let text = shown(own(&mut { other }, 1, 0, 0, 1), &mut state, &Style { cut: false, ..WIDE });
+    let line = "    weir       all well   accepted 12 040   delivered 12 000   under way 40   dropped 0   \
+                the ledger adds up   longest poll 900 µs\n";
+    assert_eq!(text, format!("\n  12:03:11  db-01\n{line}"), "another machine's has its own heading");
+}
+
+#[test]
+fn every_trouble_of_weir_is_one_line_and_old_drops_are_none() {
+    let (mut out, mut state) = (weir(), state());
+    let expected = "  12:03:10  web-prod-01
+    weir       3 troubles   accepted 12 040   delivered 12 000   under way 40   dropped 1   poll 900 µs
+               1 record from host to loki dropped so far: queue full
+               the ledger from host to loki is off by -2 records: an error of Weir, please report it
+               loki is unhealthy: `weir check` says why
 ";
-    assert_eq!(machine_shown(&Style { width: 60, ..WIDE }), expected);
+    assert_eq!(shown(own(&mut out, 0, 1, -2, 0), &mut state, &Style { width: 110, ..WIDE }), expected);
+    let later = shown(own(&mut out, 10, 1, 0, 1), &mut state, &WIDE);
+    assert!(later.contains("all well") && later.contains("dropped 1") && !later.contains("loki"), "{later}");
+    let worse = shown(own(&mut out, 20, 4, 0, 1), &mut state, &WIDE);
+    assert!(worse.contains("1 trouble ") && worse.contains("4 records from host to loki"), "{worse}");
+}
+
+#[test]
+fn busy_processors_are_a_chart_of_the_last_polls_and_a_bar_in_plain_characters() {
+    let (mut out, mut state) = (machine(), state());
+    let texts: Vec<String> = (0..14).map(|at| shown(poll(&mut out, f64::from(at) * 10.0), &mut state, &WIDE)).collect();
+    assert!(texts[3].contains("    cpu               ·······▃▃▃  23.4 %"), "{}", texts[3]);
+    assert!(texts[13].contains("    cpu               ▃▃▃▃▃▃▃▃▃▃  23.4 %"), "{}", texts[13]);
 }
 
 #[test]
@@ -265,13 +336,12 @@ fn two_machines_in_one_delivery_keep_their_own_rates() {
 #[test]
 fn other_series_are_one_aligned_line_each() {
     let expected = "  12:03:20  shop  io.opentelemetry.tomcat
-    http.server.requests{http.route=/cart,http.r…  1 234 820 request   32/s
+    http.server.requests{http.route=/cart,http.r…  1 234 820 requests   32/s
     process.memory.usage                                 187 MiB
     jvm.cpu.recent_utilization                           4.2 %
-    messaging.queue.depth{queue=orders-with-a-ve…         17 message
+    messaging.queue.depth{queue=orders-with-a-ve…         17 messages
     http.server.request.duration                         120 values   mean 26.7 ms  min 1.2 ms  max…
     gc.pause                                               7 values   p50 12.0 ms  p99 400 ms
-
 ";
     assert_eq!(service_shown(&WIDE), expected);
 }
@@ -281,14 +351,14 @@ fn hardware_that_is_no_machine_stays_in_the_list() {
     let mut out = MetricsBuilder::new("snmp", vec![("host.name".into(), "switch-7".into())]);
     out.begin(NOON, 1);
     out.record(&metric("hw.network.up", "1", UpDownCounter), &[("hw.id", "ge-0/0/1")], 1_u64);
-    let expected = "  12:03:10  switch-7  snmp\n    hw.network.up{hw.id=ge-0/0/1}  1\n\n";
+    let expected = "  12:03:10  switch-7  snmp\n    hw.network.up{hw.id=ge-0/0/1}  1\n";
     assert_eq!(shown(Payload::from_records(Records::Metrics(out.finish())), &mut state(), &WIDE), expected);
 }
 
 #[test]
 fn nothing_is_cut_where_nobody_can_widen_the_window() {
     let whole = service_shown(&Style { cut: false, ..WIDE });
-    assert!(whole.contains("does-not-fit-into-any-terminal-of-this-world}  17 message"), "{whole}");
+    assert!(whole.contains("does-not-fit-into-any-terminal-of-this-world}  17 messages"), "{whole}");
     assert!(whole.contains("max 1.7 s"), "{whole}");
 }
 
@@ -335,6 +405,7 @@ fn no_line_is_wider_than_the_terminal() {
             service_shown(&style),
             shown(logs(), &mut state(), &style),
             shown(spans(), &mut state(), &style),
+            shown(own(&mut weir(), 0, 1, -2, 0), &mut state(), &style),
         ];
         for line in pages.iter().flat_map(|page| page.lines()) {
             assert!(line.width() <= width, "{width}: {line}");

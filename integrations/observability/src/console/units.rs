@@ -120,6 +120,34 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
+/// `1 record`, `78 records`.
+pub(super) fn counted(value: f64, word: &str) -> String {
+    format!("{} {}", plain(value), of_number(value, word))
+}
+
+/// The form of an English word that stands behind a number.
+pub(super) fn of_number(value: f64, word: &str) -> String {
+    let ends = |ends: &[&str]| ends.iter().any(|end| word.ends_with(end));
+    let is_plural = word.ends_with('s') && !word.ends_with("ss");
+    if value == 1.0 || is_plural || !word.ends_with(|c: char| c.is_ascii_lowercase()) {
+        return word.to_owned();
+    }
+    match word.strip_suffix('y') {
+        Some(stem) if !ends(&["ay", "ey", "oy", "uy"]) => format!("{stem}ies"),
+        _ if ends(&["ss", "x", "ch", "sh"]) => format!("{word}es"),
+        _ => format!("{word}s"),
+    }
+}
+
+/// A UCUM unit as people say it: `{request}/s` is `requests/s`. Words in braces are what is counted
+/// (UCUM §12); what stands behind them says per what.
+fn spoken(unit: &str, value: f64) -> String {
+    match unit.strip_prefix('{').and_then(|unit| unit.split_once('}')) {
+        Some((word, rest)) => of_number(value, word) + &rest.replace(['{', '}'], ""),
+        None => unit.replace(['{', '}'], ""),
+    }
+}
+
 /// A value with its UCUM unit, as number and unit. `name` tells fractions from other numbers
 /// without a unit.
 pub(super) fn with_unit(name: &str, unit: &str, value: f64) -> (String, String) {
@@ -141,7 +169,7 @@ pub(super) fn with_unit(name: &str, unit: &str, value: f64) -> (String, String) 
         "1" if name.ends_with("utilization") => (short(value * 100.0), "%".to_owned()),
         "1" => (plain(value), String::new()),
         "Cel" => (short(value), "°C".to_owned()),
-        unit => (plain(value), unit.trim_start_matches('{').trim_end_matches('}').replace("{", "").replace("}", "")),
+        unit => (plain(value), spoken(unit, value)),
     }
 }
 
@@ -206,8 +234,13 @@ mod tests {
         assert_eq!(text("link", "By/s", 125e6), "125|MB/s");
         assert_eq!(text("system.cpu.utilization", "1", 0.234), "23.4|%");
         assert_eq!(text("ratio", "1", 0.234), "0.234|");
-        assert_eq!(text("requests", "{request}", 7.0), "7|request");
-        assert_eq!(text("rate", "{request}/s", 7.0), "7|request/s");
+        assert_eq!(text("requests", "{request}", 7.0), "7|requests");
+        assert_eq!(text("requests", "{request}", 1.0), "1|request");
+        assert_eq!(text("rate", "{request}/s", 7.0), "7|requests/s");
+        assert_eq!(text("processes", "{process}", 0.0), "0|processes");
+        assert_eq!(text("queries", "{query}", 2.0), "2|queries");
+        assert_eq!(text("packets", "{packets}", 2.0), "2|packets");
+        assert_eq!(text("level", "dBm", 2.0), "2|dBm");
         assert_eq!(text("latency", "ms", 12.0), "12.0|ms");
         assert_eq!(text("up", "s", 90.0), "1 min 30 s|");
     }

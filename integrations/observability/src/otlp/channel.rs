@@ -2,15 +2,12 @@
 //! TLS options and proxy, and messages that are sent without being copied.
 
 use std::collections::VecDeque;
-use std::error::Error as _;
-use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use weir_net::compress::DecompressError;
 use weir_net::{Client, Compression, HttpOptions, TransportError, TransportKind};
 use weir_pipeline::Fault;
@@ -21,7 +18,7 @@ use super::status::Status;
 /// A client that speaks HTTP/2 from the first byte, as gRPC servers without TLS expect.
 #[derive(Clone, Debug)]
 pub(super) struct Channel {
-    client: reqwest::Client,
+    client: Client,
 }
 
 /// What came back from a call.
@@ -43,29 +40,7 @@ const ANSWER_LIMIT_BYTES: usize = 4 << 20;
 impl Channel {
     /// A client with these options.
     pub(super) fn new(options: &HttpOptions) -> Result<Self, Fault> {
-        // It checks every option, names the wrong one, and sets up TLS for the whole process.
-        Client::new(options).map_err(Fault::configuration)?;
-        let timeout = Duration::from(options.timeout);
-        let mut builder = reqwest::Client::builder()
-            .http2_prior_knowledge()
-            .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
-            .timeout(timeout)
-            .connect_timeout(timeout.min(Duration::from_secs(10)))
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .pool_idle_timeout(Duration::from_secs(50))
-            .danger_accept_invalid_certs(options.tls_skip_verify);
-        if let Some(file) = &options.ca_file {
-            builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(&read(file)?).map_err(unusable)?);
-        }
-        if let (Some(certificate), Some(key)) = (&options.client_certificate_file, &options.client_key_file) {
-            let pem = [read(certificate)?, b"\n".to_vec(), read(key)?].concat();
-            builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(unusable)?);
-        }
-        if let Some(proxy) = &options.proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(unusable)?);
-        }
-        Ok(Self { client: builder.build().map_err(unusable)? })
+        Client::http2(options).map(|client| Self { client }).map_err(Fault::configuration)
     }
 
     /// Calls `url` with one message, given in pieces.
@@ -89,8 +64,11 @@ impl Channel {
         let body = Pieces::message(pieces, compression != Compression::None).ok_or_else(|| {
             other("the request is larger than the 4 GiB that gRPC can carry; lower `batch_bytes`".to_owned())
         })?;
-        let request = self.client.post(url.clone()).headers(headers).body(reqwest::Body::wrap(body));
-        let response = request.send().await.map_err(|error| classify(&error, url))?;
+        let mut request = http::Request::new(reqwest::Body::wrap(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = url.as_str().parse().map_err(|_| other("the address is not one of HTTP".to_owned()))?;
+        *request.headers_mut() = headers;
+        let response = self.client.begin(request).await.map_err(with_hint)?;
         let (parts, body) = http::Response::from(response).into_parts();
         if !is_grpc(&parts.headers) {
             // What another kind of server says is of no use here, its status is.
@@ -118,14 +96,6 @@ fn decompress(headers: &HeaderMap, message: Bytes) -> Result<Bytes, TransportErr
         DecompressError::TooLarge => too_large(),
         DecompressError::Corrupt(why) => other(format!("the answer cannot be decompressed: {why}")),
     })
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(file).map_err(|error| Fault::configuration(format!("{}: {error}", file.display())))
-}
-
-fn unusable(error: reqwest::Error) -> Fault {
-    Fault::configuration(format!("cannot prepare the gRPC client: {}", causes(&error)))
 }
 
 fn other(message: String) -> TransportError {
@@ -177,68 +147,18 @@ fn place(url: &reqwest::Url) -> String {
     format!("{}:{port}", url.host_str().unwrap_or_default())
 }
 
-/// All causes of an error in one line. The error's own text is left out: it quotes the address.
-fn causes(error: &reqwest::Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next: Option<&dyn std::error::Error> = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !texts.iter().any(|known| known.contains(&text)) {
-            texts.push(text);
+/// What another kind of server does to a call says little about why.
+fn with_hint(error: TransportError) -> TransportError {
+    match error.kind {
+        TransportKind::Closed | TransportKind::Other => {
+            TransportError { kind: TransportKind::Closed, message: hint(&error.message) }
         }
-        next = cause.source();
+        _ => error,
     }
-    if texts.is_empty() { "the request failed".to_owned() } else { texts.join(": ") }
 }
 
-fn io_kind(error: &reqwest::Error) -> Option<std::io::ErrorKind> {
-    let mut next: Option<&dyn std::error::Error> = error.source();
-    while let Some(cause) = next {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return Some(io.kind());
-        }
-        next = cause.source();
-    }
-    None
-}
-
-/// Why no answer came, in the words that the HTTP exporters use, and with gRPC's own traps.
-fn classify(error: &reqwest::Error, url: &reqwest::Url) -> TransportError {
-    let (place, causes, io) = (place(url), causes(error), io_kind(error));
-    let lower = causes.to_lowercase();
-    let (kind, message) = if error.is_timeout() {
-        (
-            TransportKind::TimedOut,
-            format!("no answer from {place} within the timeout: is it overloaded, or does a firewall drop packets?"),
-        )
-    } else if lower.contains("dns") || lower.contains("lookup address") {
-        (TransportKind::UnknownHost, format!("the name of {place} cannot be resolved: is it spelled right?"))
-    } else if io == Some(std::io::ErrorKind::ConnectionRefused) {
-        (
-            TransportKind::Refused,
-            format!("{place} refuses the connection: is the server running, and is the port right?"),
-        )
-    } else if lower.contains("certificate")
-        || lower.contains("tls")
-        || lower.contains("handshake")
-        || lower.contains("corrupt message")
-    {
-        (
-            TransportKind::Tls,
-            format!(
-                "TLS with {place} failed: {causes}; does the server speak https, and is its certificate trusted (see `ca_file`)?"
-            ),
-        )
-    } else if error.is_connect() {
-        (TransportKind::Other, format!("cannot connect to {place}: {causes}"))
-    } else {
-        (TransportKind::Closed, broken(&place, &causes))
-    };
-    TransportError { kind, message }
-}
-
-fn broken(place: &str, causes: &str) -> String {
-    format!("the call to {place} broke off: {causes}; does a gRPC server listen at this port (usually 4317)?")
+fn hint(what: &str) -> String {
+    format!("{what}; does a gRPC server listen at this port (usually 4317)?")
 }
 
 /// An answer that began but could not be read.
@@ -249,6 +169,9 @@ fn unreadable(error: &FrameError, url: &reqwest::Url) -> TransportError {
             kind: TransportKind::Closed,
             message: format!("{} closed the connection before its answer was complete", place(url)),
         },
-        error => TransportError { kind: TransportKind::Other, message: broken(&place(url), &error.to_string()) },
+        error => TransportError {
+            kind: TransportKind::Other,
+            message: hint(&format!("the call to {} broke off: {error}", place(url))),
+        },
     }
 }
