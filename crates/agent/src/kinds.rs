@@ -4,7 +4,7 @@ use weir_pipeline::Kind;
 
 /// All kinds, in the order of the documentation: collect, receive, export, each by name.
 pub fn kinds() -> Vec<Kind> {
-    let lists = [weir_system::ALL, weir_observability::ALL, &[weir_pipeline::telemetry::KIND]];
+    let lists = [weir_system::ALL, weir_observability::ALL, &[weir_pipeline::itself::KIND]];
     let mut all: Vec<Kind> = lists.into_iter().flatten().copied().collect();
     all.sort_by_key(|kind| (kind.role, kind.name()));
     all

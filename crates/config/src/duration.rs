@@ -7,7 +7,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::problem::InvalidValue;
+use crate::problem::{InvalidValue, read_text};
 
 /// Units from the largest to the smallest, with their length in nanoseconds.
 const UNITS: [(&str, u128); 7] = [
@@ -178,10 +178,7 @@ impl Serialize for Duration {
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(|invalid: InvalidValue| {
-            serde::de::Error::custom(format_args!("expected a duration such as `30s`: {invalid}"))
-        })
+        read_text(deserializer, "a duration such as `30s`")
     }
 }
 

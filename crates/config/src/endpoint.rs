@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
-use crate::problem::InvalidValue;
+use crate::problem::{InvalidValue, read_text};
 
 /// A checked `http://` or `https://` URL with a host.
 ///
@@ -79,12 +79,7 @@ impl Serialize for Endpoint {
 
 impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Endpoint, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(|invalid: InvalidValue| {
-            serde::de::Error::custom(format_args!(
-                "expected a URL such as `https://example.com:4318`: {invalid}"
-            ))
-        })
+        read_text(deserializer, "a URL such as `https://example.com:4318`")
     }
 }
 

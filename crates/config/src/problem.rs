@@ -1,6 +1,10 @@
 //! What is wrong with a configuration file, where, and what to do about it.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer};
 
 use crate::node::Node;
 
@@ -14,6 +18,16 @@ impl InvalidValue {
     pub fn new(reason: impl Into<String>) -> InvalidValue {
         InvalidValue(reason.into())
     }
+}
+
+/// Reads a value that is written as text. `expected` completes "expected ..." and shows an example.
+pub(crate) fn read_text<'de, T, D>(deserializer: D, expected: &str) -> Result<T, D::Error>
+where
+    T: FromStr<Err = InvalidValue>,
+    D: Deserializer<'de>,
+{
+    let text = Cow::<str>::deserialize(deserializer)?;
+    text.parse().map_err(|invalid| serde::de::Error::custom(format_args!("expected {expected}: {invalid}")))
 }
 
 impl fmt::Display for InvalidValue {

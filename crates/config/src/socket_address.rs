@@ -7,7 +7,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::problem::InvalidValue;
+use crate::problem::{InvalidValue, read_text};
 
 /// A host and a port: `127.0.0.1:4317`, `[::1]:4317`, `localhost:4317`, or `:4317` for all
 /// interfaces of the machine. Port 0 asks the system for a free port.
@@ -101,12 +101,7 @@ impl Serialize for SocketAddress {
 
 impl<'de> Deserialize<'de> for SocketAddress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddress, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(|invalid: InvalidValue| {
-            serde::de::Error::custom(format_args!(
-                "expected an address such as `127.0.0.1:4317`: {invalid}"
-            ))
-        })
+        read_text(deserializer, "an address such as `127.0.0.1:4317`")
     }
 }
 

@@ -26,6 +26,11 @@ pub struct MetricDescription<'a> {
     pub help: &'a str,
 }
 
+/// A description, short enough for lists of constants.
+pub const fn metric<'a>(name: &'a str, unit: &'a str, kind: Kind, help: &'a str) -> MetricDescription<'a> {
+    MetricDescription { name, unit, kind, help }
+}
+
 /// The kind of a collected metric, in OpenTelemetry's words for instruments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

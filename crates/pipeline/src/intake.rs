@@ -9,7 +9,7 @@ use weir_config::Acknowledge;
 use weir_model::{Batch, Claim, Payload, Receipt, Settled, Verdict};
 
 use crate::ledger::Reason;
-use crate::queue::{Entry, Queue};
+use crate::queue::Entry;
 use crate::route::{Path, Paths};
 use crate::telemetry::Telemetry;
 
@@ -32,20 +32,6 @@ pub enum Answer {
         /// Why.
         why: String,
     },
-}
-
-/// An exporter as sources see it.
-pub struct Outlet {
-    /// Its instance name.
-    pub name: Arc<str>,
-    /// Its queue.
-    pub queue: Arc<dyn Queue>,
-}
-
-impl std::fmt::Debug for Outlet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outlet").field("name", &self.name).finish()
-    }
 }
 
 /// How long a receiver waits for a delivery before it asks its sender to come again. Below the

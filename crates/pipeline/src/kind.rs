@@ -6,7 +6,7 @@ use weir_model::Signal;
 use weir_model::build::MetricDescription;
 use weir_net::HttpOptions;
 
-use crate::options::{CollectOptions, ExportOptions};
+use crate::options::{CollectOptions, ExportOptions, LONGEST_POLL};
 use crate::outcome::Fault;
 use crate::role::{Collect, Context, Direct, DynCollect, DynExport, DynReceive, Export, HttpExport, OverHttp, Receive};
 
@@ -280,7 +280,7 @@ fn open_collect<C: Collect>(open: Open<'_>) -> Result<Opened, Problems> {
         let mut context = open.context.clone();
         if let Some(interval) = options.interval {
             context.interval = interval.into();
-            context.timeout = context.interval.min(crate::schedule::LONGEST_POLL);
+            context.timeout = context.interval.min(LONGEST_POLL);
         }
         if let Some(timeout) = options.timeout {
             context.timeout = timeout.into();

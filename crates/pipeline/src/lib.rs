@@ -5,12 +5,13 @@
 //! - [`outcome`]: what an attempt to deliver says; faults for people
 //! - [`intake`]: where sources hand in batches; [`route`]: which exporters get them
 //! - [`schedule`]: polls; [`queue`], [`worker`], [`backoff`], [`temporality`]: delivery
-//! - [`ledger`], [`health`], [`telemetry`]: where every record is, how everybody feels, as metrics
+//! - [`ledger`], [`health`], [`telemetry`]: where every record is, how everybody feels; [`itself`]: that as metrics
 //! - [`pipeline`]: all of it assembled, started and stopped
 
 pub mod backoff;
 pub mod health;
 pub mod intake;
+pub mod itself;
 pub mod keep;
 pub mod kind;
 pub mod ledger;

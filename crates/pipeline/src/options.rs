@@ -5,6 +5,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_config::{ByteSize, Duration};
 
+/// The longest time for one poll where nothing is configured and the interval is longer.
+pub const LONGEST_POLL: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Options of every collector.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -13,16 +13,16 @@ use weir_config::{Acknowledge, SocketAddress};
 use weir_model::Signal;
 use weir_model::build::MetricsBuilder;
 
-use crate::intake::{Intake, Outlet};
+use crate::intake::Intake;
 use crate::ledger::{Counts, Key};
-use crate::options::{CollectOptions, ExportOptions};
+use crate::options::{CollectOptions, ExportOptions, LONGEST_POLL};
 use crate::plan::{Member, Plan, RoutePlan};
-use crate::queue::{MemoryQueue, Queue};
+use crate::queue::{MemoryQueue, Outlet, Queue};
 use crate::role::{DynCollect, DynExport, DynReceive, Mount, Stop};
 use crate::route::{Path, Paths};
 use crate::schedule::Schedule;
-use crate::telemetry::Telemetry;
-use crate::worker::{Attempts, Worker};
+use crate::telemetry::{Attempts, Telemetry};
+use crate::worker::Worker;
 
 /// How long a stopping pipeline delivers what it holds before it counts the rest as stopped.
 /// With the listeners' own drain it keeps a stop below 5 s.
@@ -168,9 +168,12 @@ struct Starting {
     exporters: Vec<Exporter>,
 }
 
+/// A collector with its name, options and builder.
+type Collector = (Arc<str>, CollectOptions, Box<dyn DynCollect>, MetricsBuilder);
+
 /// What brings records, not started yet.
 struct Sources {
-    collects: Vec<(Arc<str>, CollectOptions, Box<dyn DynCollect>, MetricsBuilder)>,
+    collects: Vec<Collector>,
     receives: Vec<(Arc<str>, Box<dyn DynReceive>)>,
 }
 
@@ -231,7 +234,7 @@ impl Starting {
         let telemetry = self.pipeline.telemetry.clone();
         telemetry.health.initializing(&name);
         let intake = self.intake(&name);
-        let seconds = |value: Option<weir_config::Duration>| value.map_or(crate::schedule::LONGEST_POLL, Into::into);
+        let seconds = |value: Option<weir_config::Duration>| value.map_or(LONGEST_POLL, Into::into);
         let (interval, timeout) = (seconds(options.interval), seconds(options.timeout));
         Schedule { name, collector, builder, interval, timeout, intake, telemetry }
     }

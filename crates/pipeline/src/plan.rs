@@ -10,12 +10,12 @@ use weir_model::build::MetricsBuilder;
 
 use crate::keep::Keep;
 use crate::kind::{Kind, Open, Opened, Role};
-use crate::options::{CollectOptions, ExportOptions};
+use crate::options::{CollectOptions, ExportOptions, LONGEST_POLL};
 use crate::role::{Context, DynCollect, DynExport, DynReceive, Watching};
-use crate::schedule::LONGEST_POLL;
 use crate::telemetry::Telemetry;
 
 /// One integration, ready to be started.
+#[allow(clippy::large_enum_variant, reason = "a handful per process, each moved once")]
 pub enum Member {
     /// A collector.
     Collect {

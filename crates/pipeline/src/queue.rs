@@ -99,6 +99,20 @@ pub trait Queue: Send + Sync {
     fn status(&self) -> QueueStatus;
 }
 
+/// An exporter as sources see it.
+pub struct Outlet {
+    /// Its instance name.
+    pub name: Arc<str>,
+    /// Its queue.
+    pub queue: Arc<dyn Queue>,
+}
+
+impl std::fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outlet").field("name", &self.name).finish()
+    }
+}
+
 /// A queue in memory.
 #[derive(Debug)]
 pub struct MemoryQueue {

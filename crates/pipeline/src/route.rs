@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_model::{Payload, Records, Signal};
 
-use crate::intake::Outlet;
+use crate::queue::Outlet;
 use crate::keep::Keep;
 use crate::ledger::{Reason, Row};
 

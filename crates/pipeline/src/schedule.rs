@@ -12,9 +12,6 @@ use crate::outcome::{Fault, FaultKind};
 use crate::role::{DynCollect, Stop};
 use crate::telemetry::{Polls, Telemetry};
 
-/// The longest time for one poll where nothing is configured and the interval is longer.
-pub const LONGEST_POLL: Duration = Duration::from_secs(30);
-
 /// The second poll follows the first one so soon, because rates need two.
 const SECOND_POLL: Duration = Duration::from_secs(1);
 

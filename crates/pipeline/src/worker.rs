@@ -20,6 +20,7 @@ use crate::options::ExportOptions;
 use crate::outcome::{Outcome, Refused};
 use crate::queue::{Hold, Queue, TakeLimits, Taken};
 use crate::role::{Delivery, DynExport};
+use crate::telemetry::Attempts;
 use crate::temporality::Converter;
 
 /// How long a worker waits before it tries again with credentials that were not accepted: they may
@@ -30,17 +31,11 @@ const UNAUTHORIZED_DELAY: Duration = Duration::from_secs(30);
 /// exporter for years.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
+/// The longest time for one attempt, whatever the exporter's own timeouts are.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(300);
+
 /// Series that the temporality conversion of one exporter remembers.
 const CONVERTED_SERIES: usize = 500_000;
-
-/// What one exporter has done so far.
-#[derive(Debug, Default)]
-pub struct Attempts {
-    /// Requests that were taken.
-    pub succeeded: AtomicU64,
-    /// Requests that were not.
-    pub failed: AtomicU64,
-}
 
 /// Runs one exporter.
 pub struct Worker {
@@ -267,7 +262,11 @@ impl Worker {
 
     /// One attempt; an exporter that panics has failed this once, and nothing is lost.
     async fn attempt(&self, delivery: &Delivery) -> Outcome {
-        let attempt = async { self.exporter.export(delivery).await };
+        let attempt = async {
+            // An exporter has its own, shorter timeouts; this one is for the error of having none.
+            let hung = |_| Outcome::Later { after: None, why: format!("no answer within {} s", LONGEST_ATTEMPT.as_secs()) };
+            tokio::time::timeout(LONGEST_ATTEMPT, self.exporter.export(delivery)).await.unwrap_or_else(hung)
+        };
         std::panic::AssertUnwindSafe(attempt)
             .catch_unwind()
             .await

@@ -141,7 +141,10 @@ fn introduction(loaded: &mut Loaded) -> String {
     let mut before = "";
     for (title, line) in &rows {
         let shown = if *title == before { "" } else { title };
-        text.push_str(&format!("\n  {shown:<13} {line}"));
+        for (at, part) in wrapped(line, TEXT_WIDTH).iter().enumerate() {
+            let shown = if at == 0 { shown } else { "" };
+            text.push_str(&format!("\n  {shown:<13} {part}"));
+        }
         before = title;
     }
     if loaded.console_added {
@@ -149,6 +152,26 @@ fn introduction(loaded: &mut Loaded) -> String {
     }
     text.push_str("\n  stop with Ctrl-C\n");
     text
+}
+
+/// Columns of the introduction's text: with its titles it fits a terminal of 100.
+const TEXT_WIDTH: usize = 82;
+
+/// A text in lines of at most `width` characters where its words allow it, indented after the first.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let Some(line) = lines.last_mut() else { continue };
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(format!("  {word}"));
+        }
+    }
+    lines
 }
 
 const ELSEWHERE: &str = "

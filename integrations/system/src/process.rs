@@ -11,6 +11,7 @@ use std::io;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use weir_model::build::metric;
 use weir_model::metrics::{Number, NumberPoint};
 use weir_model::{MetricDescription, Signal};
 use weir_pipeline::role::Watching;
@@ -44,15 +45,6 @@ impl Default for Config {
     fn default() -> Self {
         Config { top: 10, names: Vec::new(), limit: 100, command_line: false, root_path: "/".to_owned() }
     }
-}
-
-const fn metric(
-    name: &'static str,
-    unit: &'static str,
-    kind: MetricKind,
-    help: &'static str,
-) -> MetricDescription<'static> {
-    MetricDescription { name, unit, kind, help }
 }
 
 use MetricKind::{Counter, Gauge, UpDownCounter};

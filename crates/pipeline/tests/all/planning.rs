@@ -3,7 +3,7 @@
 use weir_config::{Environment, Settings};
 use weir_pipeline::Problems;
 use weir_pipeline::plan::{Input, Plan};
-use weir_pipeline::telemetry::KIND;
+use weir_pipeline::itself::KIND;
 
 fn problems(text: &str) -> String {
     let (settings, problems) = Settings::inspect("weir.yaml", text, &Environment);

@@ -87,6 +87,11 @@ impl Itself {
         }
     }
 
+    /// Whether there is nothing to say yet: neither a delivery nor a trouble.
+    pub(super) fn has_just_begun(&self) -> bool {
+        self.delivered == 0.0 && self.troubles.is_empty()
+    }
+
     /// One row, and one more for every trouble.
     pub(super) fn rows(&self) -> Vec<Row> {
         let mut row = Row::of_details(SCOPE);

@@ -220,6 +220,9 @@ impl Page<'_> {
 
     /// Below the block of the same machine, else on its own.
     fn itself(&mut self, title: &str, itself: &Itself) {
+        if itself.has_just_begun() {
+            return;
+        }
         let rows = itself.rows();
         let below = self.state.block.as_ref().filter(|(machine, _)| machine == title).map(|(_, columns)| *columns);
         match below {
@@ -263,12 +266,12 @@ impl Page<'_> {
             line.push(&series.name, Paint::Plain).push(&series.labels, Paint::Dim);
         }
         let end = 4 + name_columns + 2 + value_columns;
-        line.push("  ", Paint::Plain).right(&series.value, end, Paint::Plain);
+        line.push("  ", Paint::Plain).right(&self.style.sign(&series.value), end, Paint::Plain);
         if !series.unit.is_empty() {
-            line.push(" ", Paint::Plain).push(&series.unit, Paint::Dim);
+            line.push(" ", Paint::Plain).push(&self.style.sign(&series.unit), Paint::Dim);
         }
         if !series.more.is_empty() {
-            line.push("   ", Paint::Plain).push(&series.more, Paint::Dim);
+            line.push("   ", Paint::Plain).push(&self.style.sign(&series.more), Paint::Dim);
         }
         line.write(&mut self.out);
     }
@@ -362,7 +365,7 @@ impl Page<'_> {
         let column = line.columns();
         line.push(&style.fit(&style.clean(common.text(span.name)), names), Paint::Plain);
         let length = readable::span_seconds(span).map(duration).unwrap_or_default();
-        line.right(&length, column + names + 2 + 9, Paint::Plain).push("  ", Paint::Plain);
+        line.right(&style.sign(&length), column + names + 2 + 9, Paint::Plain).push("  ", Paint::Plain);
         let status = readable::span_status(span);
         line.push(status, if status == "error" { Paint::Red } else { Paint::Dim });
         let message = style.clean(span.status.map_or("", |status| common.text(status.message)));

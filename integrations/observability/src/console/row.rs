@@ -180,16 +180,18 @@ impl Row {
         if self.start == Start::Bar {
             column += bar_columns + PERCENT + 2;
         }
-        line.pad_to(column);
+        // What stands there instead of a percentage may be as wide as the room without a bar.
+        let least = if self.note.is_empty() { 0 } else { line.columns() + 2 };
+        line.pad_to(column.max(least));
         if style.cut {
-            self.shorten(style.width.saturating_sub(column));
+            self.shorten(style.width.saturating_sub(line.columns()));
         }
         for (at, Detail { name, value, paint, .. }) in self.details.iter().enumerate() {
             line.push(if at > 0 { GAP } else { "" }, Paint::Plain).push(name, Paint::Dim);
             if !name.is_empty() && !value.is_empty() {
                 line.push(" ", Paint::Plain);
             }
-            line.push(value, *paint);
+            line.push(&style.sign(value), *paint);
         }
         line.write(out);
     }

@@ -1,5 +1,7 @@
 //! How output looks: width, colour, and lines that know how wide they are.
 
+use std::borrow::Cow;
+
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Columns of a bar, and polls in a chart.
@@ -89,6 +91,14 @@ impl Style {
         let spark = |fraction: &f64| SPARKS.get((fraction.clamp(0.0, 1.0) * 7.0).round() as usize);
         let sparks: String = newest.iter().filter_map(spark).collect();
         Some(("·".repeat(BAR_COLUMNS.saturating_sub(newest.len())), sparks))
+    }
+
+    /// A number with its unit, in ASCII where nothing else can be shown: `us`, `C`, `inf`.
+    pub(super) fn sign<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.unicode || text.is_ascii() {
+            return text.into();
+        }
+        text.replace('µ', "u").replace('°', "").replace('∞', "inf").into()
     }
 
     /// Text from outside, safe to print: nothing in it can move the cursor, change colours or turn

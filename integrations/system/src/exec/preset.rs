@@ -2,8 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use weir_model::build::metric;
 use weir_pipeline::MetricKind::{Gauge, UpDownCounter};
-use weir_pipeline::{MetricDescription, MetricKind};
+use weir_pipeline::MetricDescription;
 
 use super::config::{CommandConfig, CommandLine, Format};
 use super::sample::{ValueConfig, ValueKind};
@@ -21,15 +22,6 @@ struct Column {
     query: &'static str,
     scale: f64,
     metric: MetricDescription<'static>,
-}
-
-const fn metric(
-    name: &'static str,
-    unit: &'static str,
-    kind: MetricKind,
-    help: &'static str,
-) -> MetricDescription<'static> {
-    MetricDescription { name, unit, kind, help }
 }
 
 // Names and units as in the OpenTelemetry semantic conventions for hardware, which have no clocks.

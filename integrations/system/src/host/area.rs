@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use weir_model::build::{Kind, Label, MetricDescription};
+pub(super) use weir_model::build::metric;
+use weir_model::build::{Label, MetricDescription};
 use weir_model::metrics::{Number, NumberPoint};
 use weir_pipeline::{Fault, MetricsBuilder};
 
@@ -75,16 +76,6 @@ impl<'a> Points<'a> {
         };
         self.out.record_point(metric, labels, point);
     }
-}
-
-/// A description; areas list theirs as constants.
-pub(super) const fn metric(
-    name: &'static str,
-    unit: &'static str,
-    kind: Kind,
-    help: &'static str,
-) -> MetricDescription<'static> {
-    MetricDescription { name, unit, kind, help }
 }
 
 /// What is known about devices by name; those that a poll does not meet are forgotten.
