@@ -22,7 +22,14 @@ pub fn run(records: u64) {
     );
     println!("| peer | lost | doubled | records per CPU s | CPU s | wall s | peak MiB |");
     println!("|---|---|---|---|---|---|---|");
-    for name in ["relay", "weir", "weir, acknowledged when queued", "weir, decoded", "collector", "collector, one attribute set"] {
+    for name in [
+        "relay",
+        "weir",
+        "weir, acknowledged when queued",
+        "weir, decoded",
+        "collector",
+        "collector, one attribute set",
+    ] {
         let mut rounds: Vec<(f64, String)> = (0..3).filter_map(|_| round(name, records)).collect();
         rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((_, row)) = rounds.get(rounds.len() / 2) {
@@ -43,7 +50,9 @@ fn contender(name: &'static str, port: u16, sink: u16) -> Option<Contender> {
             let route = "routes:\n  - {from: [otlp_receiver], set: {bench: decoded}, to: [otlp]}\n";
             (weir(), weir_arguments(file(weir_config(port, sink, route))))
         }
-        "collector" => (peer("otelcol", "collector/otelcol")?, collector_arguments(file(collector_config(port, sink, false)))),
+        "collector" => {
+            (peer("otelcol", "collector/otelcol")?, collector_arguments(file(collector_config(port, sink, false))))
+        }
         _ => (peer("otelcol", "collector/otelcol")?, collector_arguments(file(collector_config(port, sink, true)))),
     };
     Some(Contender { name, program, arguments })
@@ -67,7 +76,11 @@ fn weir_config(port: u16, sink: u16, more: &str) -> String {
 }
 
 fn collector_config(port: u16, sink: u16, transform: bool) -> String {
-    let processors = if transform { "processors: {transform: {log_statements: [{context: resource, statements: ['set(attributes[\"bench\"], \"decoded\")']}]}}\n" } else { "" };
+    let processors = if transform {
+        "processors: {transform: {log_statements: [{context: resource, statements: ['set(attributes[\"bench\"], \"decoded\")']}]}}\n"
+    } else {
+        ""
+    };
     let used = if transform { "processors: [transform], " } else { "" };
     format!(
         "receivers: {{otlp: {{protocols: {{http: {{endpoint: \"127.0.0.1:{port}\"}}}}}}}}\n{processors}\

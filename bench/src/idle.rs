@@ -13,10 +13,16 @@ const WARM_UP: Duration = Duration::from_secs(25);
 /// Watches for `seconds` after a warm-up.
 pub fn run(seconds: u64) {
     println!("{}", conditions());
-    println!("host metrics every {} s, one exporter, {seconds} s after {} s of warm-up, all at the same time", INTERVAL.as_secs(), WARM_UP.as_secs());
+    println!(
+        "host metrics every {} s, one exporter, {seconds} s after {} s of warm-up, all at the same time",
+        INTERVAL.as_secs(),
+        WARM_UP.as_secs()
+    );
     let sink = Sink::start();
     let mut peers: Vec<(&str, Peer)> = Vec::new();
-    let start = |program: &std::path::Path, arguments: &[&str], name: &str| Peer::start(program, arguments, &folder().join(format!("{name}.log")));
+    let start = |program: &std::path::Path, arguments: &[&str], name: &str| {
+        Peer::start(program, arguments, &folder().join(format!("{name}.log")))
+    };
     let config = write(
         "weir-idle.yaml",
         &format!(
@@ -28,12 +34,16 @@ pub fn run(seconds: u64) {
     let mut exporter_port = None;
     if let Some(program) = peer("prometheus-node-exporter", "none") {
         let port = free_port();
-        peers.push(("node_exporter, scraped", start(&program, &[&format!("--web.listen-address=127.0.0.1:{port}")], "node-exporter")));
+        peers.push((
+            "node_exporter, scraped",
+            start(&program, &[&format!("--web.listen-address=127.0.0.1:{port}")], "node-exporter"),
+        ));
         wait_for_port(port);
         exporter_port = Some(port);
     }
     if let Some(program) = peer("otelcol", "collector/otelcol") {
-        let scrapers = "{cpu: {}, memory: {}, load: {}, disk: {}, filesystem: {}, network: {}, paging: {}, processes: {}}";
+        let scrapers =
+            "{cpu: {}, memory: {}, load: {}, disk: {}, filesystem: {}, network: {}, paging: {}, processes: {}}";
         let config = write(
             "collector-idle.yaml",
             &format!(
@@ -43,7 +53,10 @@ pub fn run(seconds: u64) {
                 sink.port
             ),
         );
-        peers.push(("collector, hostmetrics", start(&program, &["--config", &config.display().to_string()], "collector-idle")));
+        peers.push((
+            "collector, hostmetrics",
+            start(&program, &["--config", &config.display().to_string()], "collector-idle"),
+        ));
     }
     wait(WARM_UP, exporter_port);
     let before: Vec<Usage> = peers.iter().map(|(_, peer)| peer.usage()).collect();
@@ -53,7 +66,12 @@ pub fn run(seconds: u64) {
     for ((name, peer), before) in peers.iter().zip(before) {
         let now = peer.usage();
         let cpu = now.cpu_s - before.cpu_s;
-        println!("| {name} | {cpu:.2} | {:.3} | {:.1} | {:.1} |", 100.0 * cpu / seconds as f64, now.rss_mib, now.peak_mib);
+        println!(
+            "| {name} | {cpu:.2} | {:.3} | {:.1} | {:.1} |",
+            100.0 * cpu / seconds as f64,
+            now.rss_mib,
+            now.peak_mib
+        );
     }
     println!("requests that arrived at the sink: {}", sink.counts().2);
 }

@@ -58,7 +58,9 @@ fn request() -> Request {
         let mut any = Vec::new();
         field(1, body.as_bytes(), &mut any);
         field(5, &any, &mut record);
-        for (key, value) in [("http.request.method", "GET"), ("url.path", "/api/v1/orders"), ("http.response.status_code", "200")] {
+        for (key, value) in
+            [("http.request.method", "GET"), ("url.path", "/api/v1/orders"), ("http.response.status_code", "200")]
+        {
             field(6, &attribute(key, value), &mut record);
         }
         field(2, &record, &mut records);
@@ -91,7 +93,9 @@ pub fn send(port: u16, records: u64, first_id: u64) -> Sent {
     let begun = Instant::now();
     let per_connection = (records as usize).div_ceil(BATCH * CONNECTIONS);
     let threads: Vec<_> = (0..CONNECTIONS)
-        .map(|connection| std::thread::spawn(move || one_connection(port, first + connection * per_connection, per_connection)))
+        .map(|connection| {
+            std::thread::spawn(move || one_connection(port, first + connection * per_connection, per_connection))
+        })
         .collect();
     let acknowledged = threads.into_iter().map(|thread| thread.join().expect("a sender does not panic")).sum();
     Sent { acknowledged, elapsed: begun.elapsed() }

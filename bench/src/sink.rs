@@ -32,7 +32,11 @@ pub struct Sink {
 impl Sink {
     /// Starts a sink.
     pub fn start() -> Sink {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be started");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("threads can be started");
         let arrived: Arc<Mutex<Arrived>> = Arc::default();
         let counted = arrived.clone();
         let router = Router::new().fallback(move |body: Body| {

@@ -45,7 +45,10 @@ pub async fn check(plan: Plan) -> Vec<Finding> {
     findings
 }
 
-async fn try_member(member: Member, telemetry: Arc<weir_pipeline::telemetry::Telemetry>) -> Option<Result<String, Fault>> {
+async fn try_member(
+    member: Member,
+    telemetry: Arc<weir_pipeline::telemetry::Telemetry>,
+) -> Option<Result<String, Fault>> {
     match member {
         Member::Off { .. } => None,
         Member::Export { exporter, .. } => Some(exporter.check().await),
@@ -55,7 +58,8 @@ async fn try_member(member: Member, telemetry: Arc<weir_pipeline::telemetry::Tel
             Some(result.map(|()| gathered(&builder)))
         }
         Member::Receive { name, receiver } => {
-            let intake = weir_pipeline::Intake::new(name, Arc::default(), telemetry, weir_config::Acknowledge::Delivered);
+            let intake =
+                weir_pipeline::Intake::new(name, Arc::default(), telemetry, weir_config::Acknowledge::Delivered);
             let mut addresses = Vec::new();
             for mount in receiver.mounts(&intake) {
                 if let Err(error) = weir_net::bind(&mount.address).await {

@@ -26,7 +26,14 @@ pub fn page(kind: &Kind) -> String {
     if !about.metrics.is_empty() {
         let _ = writeln!(out, "\n## Metrics\n\n| metric | kind | unit | meaning |\n|---|---|---|---|");
         for metric in about.metrics {
-            let _ = writeln!(out, "| `{}` | {} | `{}` | {} |", metric.name, metric.kind.name(), metric.unit, cell(metric.help));
+            let _ = writeln!(
+                out,
+                "| `{}` | {} | `{}` | {} |",
+                metric.name,
+                metric.kind.name(),
+                metric.unit,
+                cell(metric.help)
+            );
         }
     }
     out.push_str("\n<!-- made by `make docs`; change the source of the integration instead -->\n");
@@ -36,7 +43,11 @@ pub fn page(kind: &Kind) -> String {
 /// The list of all integrations, as Markdown.
 pub fn index(kinds: &[Kind]) -> String {
     let mut out = String::from("# Integrations\n");
-    for (role, title) in [(Role::Collect, "Collect: go and fetch"), (Role::Receive, "Receive: listen"), (Role::Export, "Export: send on")] {
+    for (role, title) in [
+        (Role::Collect, "Collect: go and fetch"),
+        (Role::Receive, "Receive: listen"),
+        (Role::Export, "Export: send on"),
+    ] {
         let _ = writeln!(out, "\n## {title}\n\n| integration | what it does | signals |\n|---|---|---|");
         for kind in kinds.iter().filter(|kind| kind.role == role) {
             let signals: Vec<&str> = kind.about.signals.iter().map(|signal| signal.name()).collect();
@@ -66,10 +77,16 @@ fn properties(out: &mut String, schema: &Json, definitions: &Json, prefix: &str,
         let default = match property.get("default") {
             Some(Json::String(text)) if !text.is_empty() => format!("`{text}`"),
             Some(Json::Null) | None if required.contains(&name.as_str()) => "required".to_owned(),
-            Some(value) if !value.is_null() && *value != Json::String(String::new()) && !is_empty(value) => format!("`{value}`"),
+            Some(value) if !value.is_null() && *value != Json::String(String::new()) && !is_empty(value) => {
+                format!("`{value}`")
+            }
             _ => String::new(),
         };
-        let text = property.get("description").or_else(|| target.get("description")).and_then(Json::as_str).unwrap_or_default();
+        let text = property
+            .get("description")
+            .or_else(|| target.get("description"))
+            .and_then(Json::as_str)
+            .unwrap_or_default();
         let _ = writeln!(out, "| `{path}` | {} | {default} | {} |", type_of(target, definitions), cell(text));
         if depth < 2 {
             properties(out, target, definitions, &format!("{path}."), &[], depth + 1);
@@ -104,12 +121,18 @@ fn resolve<'a>(schema: &'a Json, definitions: &'a Json) -> &'a Json {
 
 fn type_of(schema: &Json, definitions: &Json) -> String {
     if let Some(format) = schema.get("format").and_then(Json::as_str)
-        && !matches!(format, "uint" | "uint8" | "uint16" | "uint32" | "uint64" | "int" | "int32" | "int64" | "double" | "float")
+        && !matches!(
+            format,
+            "uint" | "uint8" | "uint16" | "uint32" | "uint64" | "int" | "int32" | "int64" | "double" | "float"
+        )
     {
         return format.replace('-', " ");
     }
     let names = |list: &[Json]| {
-        list.iter().filter_map(|v| v.as_str().or_else(|| v.get("const").and_then(Json::as_str))).map(|v| format!("`{v}`")).collect::<Vec<_>>()
+        list.iter()
+            .filter_map(|v| v.as_str().or_else(|| v.get("const").and_then(Json::as_str)))
+            .map(|v| format!("`{v}`"))
+            .collect::<Vec<_>>()
     };
     if let Some(values) = schema.get("enum").or_else(|| schema.get("oneOf")).and_then(Json::as_array) {
         let names = names(values);

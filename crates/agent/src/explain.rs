@@ -49,11 +49,13 @@ fn options(out: &mut String, kind: &Kind, block: &Block, file: &str) {
     let schema = kind.schema(&mut generator).to_value();
     let Some(properties) = schema.get("properties").and_then(Json::as_object) else { return };
     for (name, property) in properties.iter().filter(|(name, _)| *name != "enabled") {
-        let secret = property.get("format").and_then(Json::as_str) == Some("secret") || property.get("writeOnly").is_some();
+        let secret =
+            property.get("format").and_then(Json::as_str) == Some("secret") || property.get("writeOnly").is_some();
         let path = format!("  {name}");
         match block.node.get(name) {
             Some(node) => {
-                let value = if secret || holds_variable(node) { "[from a variable or secret]".to_owned() } else { shown(node) };
+                let value =
+                    if secret || holds_variable(node) { "[from a variable or secret]".to_owned() } else { shown(node) };
                 line(out, &path, &value, &format!("{file}:{}", node.line));
             }
             None => match property.get("default").filter(|default| !default.is_null()) {

@@ -20,21 +20,13 @@ const REVEALING_CHARACTERS: usize = 4;
 ///
 /// # Errors
 /// The first refusal, at its node.
-pub(crate) fn from_node<T: DeserializeOwned>(
-    file: &str,
-    node: &Node,
-    path: &str,
-) -> Result<T, Problems> {
+pub(crate) fn from_node<T: DeserializeOwned>(file: &str, node: &Node, path: &str) -> Result<T, Problems> {
     T::deserialize(At(node)).map_err(|refusal| {
         let position = refusal.position.unwrap_or((node.line, node.column));
-        let full_path = refusal
-            .steps
-            .iter()
-            .rev()
-            .fold(path.to_owned(), |path, step| match step {
-                Step::Key(key) => below(&path, key),
-                Step::Index(index) => format!("{path}[{index}]"),
-            });
+        let full_path = refusal.steps.iter().rev().fold(path.to_owned(), |path, step| match step {
+            Step::Key(key) => below(&path, key),
+            Step::Index(index) => format!("{path}[{index}]"),
+        });
         Problem::new(file, position, &full_path, refusal.message).into()
     })
 }
@@ -60,9 +52,8 @@ impl Refusal {
         if self.position.is_none() {
             self.position = Some((node.line, node.column));
             if let Some(variables) = revealed_by(&self.message, node) {
-                self.message = format!(
-                    "the value of {variables} is not accepted here (it is not shown, as it may be a secret)"
-                );
+                self.message =
+                    format!("the value of {variables} is not accepted here (it is not shown, as it may be a secret)");
             }
         }
         self
@@ -84,11 +75,7 @@ impl std::error::Error for Refusal {}
 
 impl de::Error for Refusal {
     fn custom<T: fmt::Display>(message: T) -> Refusal {
-        Refusal {
-            message: message.to_string(),
-            position: None,
-            steps: Vec::new(),
-        }
+        Refusal { message: message.to_string(), position: None, steps: Vec::new() }
     }
 }
 
@@ -96,14 +83,11 @@ impl de::Error for Refusal {
 fn revealed_by(message: &str, node: &Node) -> Option<String> {
     match &node.value {
         Value::Sequence(items) => items.iter().find_map(|item| revealed_by(message, item)),
-        Value::Mapping(entries) => entries
-            .iter()
-            .find_map(|(_, value)| revealed_by(message, value)),
+        Value::Mapping(entries) => entries.iter().find_map(|(_, value)| revealed_by(message, value)),
         _ if !node.from_variable() => None,
         _ => {
             let text = node.text().unwrap_or_default();
-            let is_revealing =
-                |part: &str| part.chars().count() >= REVEALING_CHARACTERS && message.contains(part);
+            let is_revealing = |part: &str| part.chars().count() >= REVEALING_CHARACTERS && message.contains(part);
             let is_revealed = (!text.is_empty() && message.contains(text))
                 || text.split(|c: char| !c.is_alphanumeric()).any(is_revealing);
             is_revealed.then(|| words::variables(node))
@@ -133,15 +117,8 @@ impl<'a> At<'a> {
         visitor.visit_seq(Items { items, index: 0 })
     }
 
-    fn entries<V: Visitor<'a>>(
-        self,
-        entries: &'a [(KeyNode, Node)],
-        visitor: V,
-    ) -> Result<V::Value, Refusal> {
-        visitor.visit_map(Entries {
-            entries,
-            value: None,
-        })
+    fn entries<V: Visitor<'a>>(self, entries: &'a [(KeyNode, Node)], visitor: V) -> Result<V::Value, Refusal> {
+        visitor.visit_map(Entries { entries, value: None })
     }
 
     fn text<V: Visitor<'a>>(self, visitor: V) -> Result<V::Value, Refusal> {
@@ -166,12 +143,10 @@ impl<'a> At<'a> {
             return visitor.visit_enum(name);
         }
         match self.0.entries() {
-            [(key, value)] => visitor
-                .visit_enum(Variant { key, value })
-                .map_err(|refusal| refusal.below(Step::Key(key.name.clone()))),
-            _ => Err(de::Error::custom(
-                "expected a name, or one key with its value",
-            )),
+            [(key, value)] => {
+                visitor.visit_enum(Variant { key, value }).map_err(|refusal| refusal.below(Step::Key(key.name.clone())))
+            }
+            _ => Err(de::Error::custom("expected a name, or one key with its value")),
         }
     }
 }
@@ -199,16 +174,10 @@ impl<'de> Deserializer<'de> for At<'de> {
         if self.0.value == Value::Null || self.0.is_empty_text() {
             return visitor.visit_none();
         }
-        visitor
-            .visit_some(self)
-            .map_err(|refusal: Refusal| refusal.at(self.0))
+        visitor.visit_some(self).map_err(|refusal: Refusal| refusal.at(self.0))
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Refusal> {
         let result = match name {
             AS_WRITTEN => self.as_written(visitor),
             AS_TEXT => self.text(visitor),
@@ -278,18 +247,13 @@ struct Items<'a> {
 impl<'de> de::SeqAccess<'de> for Items<'de> {
     type Error = Refusal;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Refusal> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refusal> {
         let Some(item) = self.items.get(self.index) else {
             return Ok(None);
         };
         let index = self.index;
         self.index += 1;
-        seed.deserialize(At(item))
-            .map(Some)
-            .map_err(|refusal| refusal.at(item).below(Step::Index(index)))
+        seed.deserialize(At(item)).map(Some).map_err(|refusal| refusal.at(item).below(Step::Index(index)))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -305,10 +269,7 @@ struct Entries<'a> {
 impl<'de> de::MapAccess<'de> for Entries<'de> {
     type Error = Refusal;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Refusal> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refusal> {
         let Some(((key, value), rest)) = self.entries.split_first() else {
             return Ok(None);
         };
@@ -324,8 +285,7 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
         let Some((key, value)) = self.value.take() else {
             return Err(de::Error::custom("a value was asked for before its key"));
         };
-        seed.deserialize(At(value))
-            .map_err(|refusal| refusal.at(value).below(Step::Key(key.name.clone())))
+        seed.deserialize(At(value)).map_err(|refusal| refusal.at(value).below(Step::Key(key.name.clone())))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -402,11 +362,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Refusal> {
         match name {
             AS_WRITTEN | AS_TEXT => self.deserialize_any(visitor),
             _ => visitor.visit_newtype_struct(self),
@@ -429,10 +385,7 @@ impl<'de> de::EnumAccess<'de> for Variant<'de> {
     type Error = Refusal;
     type Variant = Content<'de>;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(
-        self,
-        seed: V,
-    ) -> Result<(V::Value, Content<'de>), Refusal> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Content<'de>), Refusal> {
         let name = seed.deserialize(Key(self.key))?;
         Ok((name, Content(self.value)))
     }
@@ -446,27 +399,19 @@ impl<'de> de::VariantAccess<'de> for Content<'de> {
     fn unit_variant(self) -> Result<(), Refusal> {
         match self.0.value {
             Value::Null => Ok(()),
-            _ => Err(Refusal::at(
-                de::Error::custom("nothing can stand here"),
-                self.0,
-            )),
+            _ => Err(Refusal::at(de::Error::custom("nothing can stand here"), self.0)),
         }
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Refusal> {
-        seed.deserialize(At(self.0))
-            .map_err(|refusal| refusal.at(self.0))
+        seed.deserialize(At(self.0)).map_err(|refusal| refusal.at(self.0))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Refusal> {
         At(self.0).deserialize_seq(visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Refusal> {
         At(self.0).deserialize_map(visitor)
     }
 }

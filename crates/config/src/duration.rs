@@ -85,9 +85,7 @@ impl FromStr for Duration {
         while !rest.is_empty() {
             let (digits, after) = split_leading(rest, |c| c.is_ascii_digit());
             if digits.is_empty() {
-                return Err(InvalidValue::new(
-                    "a number must stand before each unit (d, h, m, s, ms, us, ns)",
-                ));
+                return Err(InvalidValue::new("a number must stand before each unit (d, h, m, s, ms, us, ns)"));
             }
             if after.starts_with('.') {
                 return Err(InvalidValue::new(
@@ -116,30 +114,20 @@ fn split_leading(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
 }
 
 fn length_of(unit: &str) -> Option<u128> {
-    UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .map(|(_, length)| *length)
+    UNITS.iter().find(|(name, _)| *name == unit).map(|(_, length)| *length)
 }
 
 /// The units smaller than `unit`, which are those that may follow it.
-fn units_after<'a>(
-    left: &'a [(&'a str, u128)],
-    unit: &str,
-) -> Result<&'a [(&'a str, u128)], InvalidValue> {
+fn units_after<'a>(left: &'a [(&'a str, u128)], unit: &str) -> Result<&'a [(&'a str, u128)], InvalidValue> {
     if unit.is_empty() {
-        return Err(InvalidValue::new(
-            "a unit is missing: `s` for seconds, `ms` for milliseconds, `m` for minutes",
-        ));
+        return Err(InvalidValue::new("a unit is missing: `s` for seconds, `ms` for milliseconds, `m` for minutes"));
     }
     match left.iter().position(|(name, _)| *name == unit) {
         Some(index) => Ok(left.get(index + 1..).unwrap_or_default()),
-        None if length_of(unit).is_some() => Err(InvalidValue::new(
-            "write the parts from the largest unit to the smallest, each once, as in `1m30s`",
-        )),
-        None => Err(InvalidValue::new(
-            "the units are d, h, m, s, ms, us and ns, as in `1m30s`",
-        )),
+        None if length_of(unit).is_some() => {
+            Err(InvalidValue::new("write the parts from the largest unit to the smallest, each once, as in `1m30s`"))
+        }
+        None => Err(InvalidValue::new("the units are d, h, m, s, ms, us and ns, as in `1m30s`")),
     }
 }
 
@@ -206,8 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Duration, String> {
-        text.parse::<Duration>()
-            .map_err(|invalid| invalid.to_string())
+        text.parse::<Duration>().map_err(|invalid| invalid.to_string())
     }
 
     #[test]

@@ -42,9 +42,7 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Endpoint, InvalidValue> {
         let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
         if !lower.starts_with("http://") && !lower.starts_with("https://") {
-            return Err(InvalidValue::new(
-                "it must start with `http://` or `https://`",
-            ));
+            return Err(InvalidValue::new("it must start with `http://` or `https://`"));
         }
         let url = Url::parse(text).map_err(|error| InvalidValue::new(error.to_string()))?;
         if url.host_str().is_none_or(str::is_empty) {
@@ -102,8 +100,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Endpoint, String> {
-        text.parse::<Endpoint>()
-            .map_err(|invalid| invalid.to_string())
+        text.parse::<Endpoint>().map_err(|invalid| invalid.to_string())
     }
 
     #[test]
@@ -111,10 +108,7 @@ mod tests {
         for base in ["http://host:4318/otlp", "http://host:4318/otlp/"] {
             let endpoint = parse(base).expect(base);
             for path in ["v1/logs", "/v1/logs"] {
-                assert_eq!(
-                    endpoint.join(path).as_str(),
-                    "http://host:4318/otlp/v1/logs"
-                );
+                assert_eq!(endpoint.join(path).as_str(), "http://host:4318/otlp/v1/logs");
             }
         }
         let root = parse("http://host").expect("root");
@@ -124,16 +118,10 @@ mod tests {
     #[test]
     fn printing_shows_no_credentials() {
         let endpoint = parse("https://user:hunter2@host:8088/a?token=hunter2").expect("valid");
-        for printed in [
-            format!("{endpoint}"),
-            format!("{endpoint:?}"),
-            serde_json::to_string(&endpoint).expect("json"),
-        ] {
+        for printed in [format!("{endpoint}"), format!("{endpoint:?}"), serde_json::to_string(&endpoint).expect("json")]
+        {
             assert!(printed.contains("https://host:8088/a"), "{printed}");
-            assert!(
-                !printed.contains("hunter2") && !printed.contains("user"),
-                "{printed}"
-            );
+            assert!(!printed.contains("hunter2") && !printed.contains("user"), "{printed}");
         }
         assert_eq!(endpoint.url().password(), Some("hunter2"));
     }

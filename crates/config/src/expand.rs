@@ -36,9 +36,7 @@ impl Lookup for Environment {
 
     fn file(&self, path: &str) -> io::Result<String> {
         let mut content = String::new();
-        File::open(path)?
-            .take(FILE_LIMIT_BYTES + 1)
-            .read_to_string(&mut content)?;
+        File::open(path)?.take(FILE_LIMIT_BYTES + 1).read_to_string(&mut content)?;
         if content.len() as u64 > FILE_LIMIT_BYTES {
             let message = format!("it has more than {} MiB", FILE_LIMIT_BYTES >> 20);
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
@@ -49,18 +47,8 @@ impl Lookup for Environment {
 
 /// Expands every scalar below `node`. Where a mapping says `enabled: false`, what is not set stays
 /// as it is written.
-pub(crate) fn expand(
-    file: &str,
-    node: &mut Node,
-    lookup: &dyn Lookup,
-    budget_bytes: usize,
-) -> Vec<Problem> {
-    let mut expansion = Expansion {
-        file,
-        lookup,
-        budget_bytes,
-        problems: Vec::new(),
-    };
+pub(crate) fn expand(file: &str, node: &mut Node, lookup: &dyn Lookup, budget_bytes: usize) -> Vec<Problem> {
+    let mut expansion = Expansion { file, lookup, budget_bytes, problems: Vec::new() };
     expansion.node(node, "", false);
     expansion.problems
 }
@@ -165,9 +153,7 @@ impl Expansion<'_> {
         let value = self.lookup.variable(name);
         let value = match default {
             // As in a shell: `:-` also stands in for a variable that is set to nothing.
-            Some(default) => value
-                .filter(|value| !value.is_empty())
-                .or_else(|| Some(default.to_owned())),
+            Some(default) => value.filter(|value| !value.is_empty()).or_else(|| Some(default.to_owned())),
             None => value,
         };
         match value {
@@ -189,9 +175,7 @@ impl Failure {
     fn not_set(name: &str) -> Failure {
         Failure {
             message: format!("the variable ${{{name}}} is not set"),
-            help: format!(
-                "set {name} in the environment of weir, or give a default: `${{{name}:-default}}`"
-            ),
+            help: format!("set {name} in the environment of weir, or give a default: `${{{name}:-default}}`"),
             is_absence: true,
         }
     }
@@ -199,8 +183,7 @@ impl Failure {
     fn unreadable(path: &str, error: &io::Error) -> Failure {
         Failure {
             message: format!("cannot read the file {path}: {error}"),
-            help: "check that the file is there and that the user that runs weir may read it"
-                .to_owned(),
+            help: "check that the file is there and that the user that runs weir may read it".to_owned(),
             is_absence: true,
         }
     }
@@ -209,9 +192,7 @@ impl Failure {
         let shown: String = reference.chars().take(40).collect();
         Failure {
             message: format!("`${{{shown}` is not a reference to a variable"),
-            help:
-                "write `${NAME}`, `${NAME:-default}` or `${file:/path}`; `$${` gives a plain `${`"
-                    .to_owned(),
+            help: "write `${NAME}`, `${NAME:-default}` or `${file:/path}`; `$${` gives a plain `${`".to_owned(),
             is_absence: false,
         }
     }
@@ -274,9 +255,5 @@ fn without_newline(mut content: String) -> String {
 
 /// The path of `key` below `path`.
 pub(crate) fn below(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

@@ -2,10 +2,7 @@
 
 /// The name in `names` that `wrong` was most likely meant to be; `None` when no name is close.
 #[must_use]
-pub fn nearest<'a>(
-    wrong: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = plain(wrong);
     let tolerated = (wrong.chars().count() / 3).clamp(1, 3);
     names
@@ -21,25 +18,14 @@ pub fn nearest<'a>(
 /// `batchSize`, `batch-size` and `Batch_Size` are the same name to a reader. Only the start of a
 /// long text counts, which bounds the work.
 fn plain(name: &str) -> String {
-    name.chars()
-        .take(64)
-        .filter(|c| !matches!(c, '_' | '-' | ' '))
-        .flat_map(char::to_lowercase)
-        .collect()
+    name.chars().take(64).filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 6] = [
-        "endpoint",
-        "batch_size",
-        "timeout",
-        "tls_skip_verify",
-        "to",
-        "us1",
-    ];
+    const NAMES: [&str; 6] = ["endpoint", "batch_size", "timeout", "tls_skip_verify", "to", "us1"];
 
     #[test]
     fn slips_of_the_keyboard_and_other_spellings_find_their_name() {

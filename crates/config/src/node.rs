@@ -78,10 +78,7 @@ impl Node {
     /// The value of `key`, when this is a mapping that has it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entries()
-            .iter()
-            .find(|(name, _)| name.name == key)
-            .map(|(_, node)| node)
+        self.entries().iter().find(|(name, _)| name.name == key).map(|(_, node)| node)
     }
 
     /// The keys and values of a mapping; of anything else, none.
@@ -121,16 +118,10 @@ impl Node {
     /// mapping, the first half is an empty mapping and the second the value itself.
     #[must_use]
     pub fn split(&self, names: &[&str]) -> (Node, Node) {
-        let with = |value| Node {
-            value,
-            ..self.without_value()
-        };
+        let with = |value| Node { value, ..self.without_value() };
         match &self.value {
             Value::Mapping(entries) => {
-                let (named, rest) = entries
-                    .iter()
-                    .cloned()
-                    .partition(|(key, _)| names.contains(&key.name.as_str()));
+                let (named, rest) = entries.iter().cloned().partition(|(key, _)| names.contains(&key.name.as_str()));
                 (with(Value::Mapping(named)), with(Value::Mapping(rest)))
             }
             _ => (with(Value::Mapping(Vec::new())), self.clone()),
@@ -138,11 +129,7 @@ impl Node {
     }
 
     fn without_value(&self) -> Node {
-        Node {
-            value: Value::Null,
-            key_position: self.key_position,
-            ..Node::new(Value::Null, self.line, self.column)
-        }
+        Node { value: Value::Null, key_position: self.key_position, ..Node::new(Value::Null, self.line, self.column) }
     }
 
     /// Where to point when something is missing inside this value.
@@ -201,10 +188,7 @@ impl fmt::Debug for Value {
             Value::Float(_) => f.write_str("number"),
             Value::String(_) => f.write_str("text"),
             Value::Sequence(items) => f.debug_list().entries(items).finish(),
-            Value::Mapping(entries) => f
-                .debug_map()
-                .entries(entries.iter().map(|(key, node)| (key, node)))
-                .finish(),
+            Value::Mapping(entries) => f.debug_map().entries(entries.iter().map(|(key, node)| (key, node))).finish(),
         }
     }
 }
@@ -216,29 +200,17 @@ mod tests {
     fn mapping(names: &[&str]) -> Node {
         let entry = |(index, name): (usize, &&str)| {
             let line = u32::try_from(index).expect("small") + 1;
-            let key = KeyNode {
-                name: (*name).to_owned(),
-                line,
-                column: 3,
-            };
+            let key = KeyNode { name: (*name).to_owned(), line, column: 3 };
             (key, Node::new(Value::String("s3cret".into()), line, 9))
         };
-        Node::new(
-            Value::Mapping(names.iter().enumerate().map(entry).collect()),
-            1,
-            3,
-        )
+        Node::new(Value::Mapping(names.iter().enumerate().map(entry).collect()), 1, 3)
     }
 
     #[test]
     fn splitting_keeps_order_and_positions() {
         let (common, own) = mapping(&["a", "b", "c", "d"]).split(&["b", "d", "z"]);
-        let names = |node: &Node| {
-            node.entries()
-                .iter()
-                .map(|(key, _)| (key.name.clone(), key.line))
-                .collect::<Vec<_>>()
-        };
+        let names =
+            |node: &Node| node.entries().iter().map(|(key, _)| (key.name.clone(), key.line)).collect::<Vec<_>>();
         assert_eq!(names(&common), [("b".to_owned(), 2), ("d".to_owned(), 4)]);
         assert_eq!(names(&own), [("a".to_owned(), 1), ("c".to_owned(), 3)]);
         assert_eq!((own.line, own.column), (1, 3));

@@ -115,13 +115,8 @@ impl<'a> Reader<'a> {
 
     fn second_document(&self, span: Span) -> Fatal {
         Box::new(
-            Problem::new(
-                self.file,
-                position(span),
-                "",
-                "a second document starts here, after `---`",
-            )
-            .with_help("one file holds one document: remove the `---` line, or use a second file"),
+            Problem::new(self.file, position(span), "", "a second document starts here, after `---`")
+                .with_help("one file holds one document: remove the `---` line, or use a second file"),
         )
     }
 
@@ -185,11 +180,7 @@ impl<'a> Reader<'a> {
                 "the file is too large: more than {NODE_LIMIT} values or {} MiB of text",
                 TEXT_LIMIT_BYTES >> 20
             );
-            return Err(self.fatal(
-                span,
-                message,
-                "aliases (`*name`) count as often as they repeat",
-            ));
+            return Err(self.fatal(span, message, "aliases (`*name`) count as often as they repeat"));
         }
         Ok(())
     }
@@ -199,11 +190,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         let message = format!("more than {DEPTH_LIMIT} lists or mappings stand inside each other");
-        Err(self.fatal(
-            span,
-            message,
-            "no setting needs that: look for brackets that are never closed",
-        ))
+        Err(self.fatal(span, message, "no setting needs that: look for brackets that are never closed"))
     }
 
     fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> Result<Built, Fatal> {
@@ -214,10 +201,7 @@ impl<'a> Reader<'a> {
         let anchored = Rc::clone(anchored);
         self.check_depth(span, depth + anchored.height)?;
         self.count(span, anchored.nodes.saturating_sub(1), anchored.text_bytes)?;
-        Ok(Built {
-            node: anchored.node.clone(),
-            height: anchored.height,
-        })
+        Ok(Built { node: anchored.node.clone(), height: anchored.height })
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Node {
@@ -279,10 +263,7 @@ impl<'a> Reader<'a> {
             items.push(built.node);
         }
         let node = at(Value::Sequence(items), span);
-        Ok(Built {
-            node,
-            height: height + 1,
-        })
+        Ok(Built { node, height: height + 1 })
     }
 
     fn mapping(&mut self, span: Span, depth: usize) -> Result<Built, Fatal> {
@@ -326,10 +307,7 @@ impl<'a> Reader<'a> {
         self.merge(&mut entries, merges);
         let mut node = at(Value::Mapping(entries), span);
         node.incomplete = !is_complete;
-        Ok(Built {
-            node,
-            height: height + 1,
-        })
+        Ok(Built { node, height: height + 1 })
     }
 
     fn duplicate(&mut self, key: &KeyNode, first_line: u32) {
@@ -340,10 +318,7 @@ impl<'a> Reader<'a> {
         };
         self.problem(
             (key.line, key.column),
-            format!(
-                "duplicate key `{}`: it stands in line {first_line} already",
-                key.name
-            ),
+            format!("duplicate key `{}`: it stands in line {first_line} already", key.name),
             help,
         );
     }
@@ -361,11 +336,7 @@ impl<'a> Reader<'a> {
                 return None;
             }
             Value::Null if span.is_empty() => {
-                self.problem(
-                    position(span),
-                    "a key is missing before the `:`".to_owned(),
-                    "write `key: value`",
-                );
+                self.problem(position(span), "a key is missing before the `:`".to_owned(), "write `key: value`");
                 return None;
             }
             Value::String(name) => name,
@@ -388,11 +359,7 @@ impl<'a> Reader<'a> {
         for source in sources {
             let at = (source.line, source.column);
             let Value::Mapping(merged) = source.value else {
-                self.problem(
-                    at,
-                    "`<<` needs a mapping".to_owned(),
-                    "write `<<: *name`, where `&name` marks a mapping",
-                );
+                self.problem(at, "`<<` needs a mapping".to_owned(), "write `<<: *name`, where `&name` marks a mapping");
                 continue;
             };
             for (key, value) in merged {

@@ -63,20 +63,8 @@ impl Problem {
         Problem::new(file, (node.line, node.column), path, message)
     }
 
-    pub(crate) fn new(
-        file: &str,
-        (line, column): (u32, u32),
-        path: &str,
-        message: impl Into<String>,
-    ) -> Problem {
-        Problem {
-            file: file.to_owned(),
-            line,
-            column,
-            path: path.to_owned(),
-            message: message.into(),
-            help: None,
-        }
+    pub(crate) fn new(file: &str, (line, column): (u32, u32), path: &str, message: impl Into<String>) -> Problem {
+        Problem { file: file.to_owned(), line, column, path: path.to_owned(), message: message.into(), help: None }
     }
 
     /// The same problem with a line of help.
@@ -110,9 +98,7 @@ impl Problems {
     /// Collects problems and brings them into the order of the file.
     #[must_use]
     pub fn new(mut problems: Vec<Problem>) -> Problems {
-        problems.sort_by(|a, b| {
-            (&a.file, a.line, a.column, &a.path).cmp(&(&b.file, b.line, b.column, &b.path))
-        });
+        problems.sort_by(|a, b| (&a.file, a.line, a.column, &a.path).cmp(&(&b.file, b.line, b.column, &b.path)));
         problems.dedup();
         Problems(problems)
     }
@@ -146,11 +132,7 @@ impl Problems {
     /// # Errors
     /// These problems, when there are any.
     pub fn or<T>(self, value: T) -> Result<T, Problems> {
-        if self.is_empty() {
-            Ok(value)
-        } else {
-            Err(self)
-        }
+        if self.is_empty() { Ok(value) } else { Err(self) }
     }
 }
 
@@ -207,9 +189,6 @@ mod tests {
         let late = Problem::new("weir.yaml", (14, 5), "a.b", "late").with_help("do this");
         let early = Problem::new("weir.yaml", (2, 1), "", "early");
         let problems = Problems::new(vec![late.clone(), early, late]);
-        assert_eq!(
-            problems.to_string(),
-            "weir.yaml:2:1: early\nweir.yaml:14:5: a.b: late\n  help: do this"
-        );
+        assert_eq!(problems.to_string(), "weir.yaml:2:1: early\nweir.yaml:14:5: a.b: late\n  help: do this");
     }
 }

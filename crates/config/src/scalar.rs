@@ -34,15 +34,8 @@ fn integer_digits(text: &str) -> Option<(&str, u32)> {
 
 fn parse_integer(text: &str, digits: &str, radix: u32) -> Option<Value> {
     let magnitude = i128::from_str_radix(digits, radix).ok()?;
-    let number = if text.starts_with('-') {
-        -magnitude
-    } else {
-        magnitude
-    };
-    i64::try_from(number)
-        .map(Value::Int)
-        .or_else(|_| u64::try_from(number).map(Value::UInt))
-        .ok()
+    let number = if text.starts_with('-') { -magnitude } else { magnitude };
+    i64::try_from(number).map(Value::Int).or_else(|_| u64::try_from(number).map(Value::UInt)).ok()
 }
 
 fn parse_float(text: &str) -> Option<f64> {
@@ -54,14 +47,8 @@ fn parse_float(text: &str) -> Option<f64> {
     }
     // The standard library also reads `inf` and `nan`, which are texts in YAML.
     let looks_like_number = text.chars().any(|c| c.is_ascii_digit())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E'));
-    if looks_like_number {
-        text.parse().ok()
-    } else {
-        None
-    }
+        && text.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E'));
+    if looks_like_number { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -11,11 +11,7 @@ const NESTING_LIMIT: usize = 16;
 pub(crate) type Schema = Map<String, Json>;
 
 /// The schemas of which a value must match one, with `$ref`s followed.
-pub(crate) fn alternatives<'a>(
-    schema: &'a Json,
-    root: &'a Json,
-    nesting: usize,
-) -> Vec<&'a Schema> {
+pub(crate) fn alternatives<'a>(schema: &'a Json, root: &'a Json, nesting: usize) -> Vec<&'a Schema> {
     let Json::Object(object) = schema else {
         return Vec::new();
     };
@@ -23,22 +19,15 @@ pub(crate) fn alternatives<'a>(
         return Vec::new();
     }
     if let Some(Json::String(reference)) = object.get("$ref") {
-        let target = reference
-            .strip_prefix('#')
-            .and_then(|pointer| root.pointer(pointer));
+        let target = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
         return target.map_or_else(Vec::new, |target| alternatives(target, root, nesting + 1));
     }
     if object.contains_key("properties") {
         return vec![object];
     }
-    let choices = ["anyOf", "oneOf", "allOf"]
-        .iter()
-        .find_map(|word| object.get(*word).and_then(Json::as_array));
+    let choices = ["anyOf", "oneOf", "allOf"].iter().find_map(|word| object.get(*word).and_then(Json::as_array));
     match choices {
-        Some(choices) => choices
-            .iter()
-            .flat_map(|choice| alternatives(choice, root, nesting + 1))
-            .collect(),
+        Some(choices) => choices.iter().flat_map(|choice| alternatives(choice, root, nesting + 1)).collect(),
         None => vec![object],
     }
 }
@@ -46,18 +35,14 @@ pub(crate) fn alternatives<'a>(
 /// The keys of a mapping.
 pub(crate) fn property_names_of(schema: &Schema) -> impl Iterator<Item = &str> {
     let properties = schema.get("properties").and_then(Json::as_object);
-    properties
-        .into_iter()
-        .flat_map(|properties| properties.keys().map(String::as_str))
+    properties.into_iter().flat_map(|properties| properties.keys().map(String::as_str))
 }
 
 /// The key with a fixed text in each of the schemas.
 pub(crate) fn common_tag<'a>(schemas: &[&'a Schema]) -> Option<&'a str> {
     let (first, rest) = schemas.split_first()?;
-    property_names_of(first).find(|name| {
-        tag_name(first, name).is_some()
-            && rest.iter().all(|schema| tag_name(schema, name).is_some())
-    })
+    property_names_of(first)
+        .find(|name| tag_name(first, name).is_some() && rest.iter().all(|schema| tag_name(schema, name).is_some()))
 }
 
 /// The fixed text of the key `tag`.
@@ -71,9 +56,7 @@ pub(crate) fn takes(schema: &Schema, node: &Node) -> bool {
     let allows = |kind: &str| types.contains(&kind);
     types.is_empty()
         || match &node.value {
-            Value::Null => {
-                allows("object") || allows("array") || (allows("string") && node.text().is_some())
-            }
+            Value::Null => allows("object") || allows("array") || (allows("string") && node.text().is_some()),
             Value::Bool(_) => allows("boolean") || (allows("string") && node.text().is_some()),
             Value::Int(_) | Value::UInt(_) | Value::Float(_) => {
                 takes_number(schema, node) || (allows("string") && node.text().is_some())
@@ -102,11 +85,10 @@ pub(crate) fn in_range(schema: &Schema, node: &Node) -> bool {
         },
         _ => return true,
     };
-    let not_below =
-        |a: &serde_json::Number, b: &serde_json::Number| match (a.as_i128(), b.as_i128()) {
-            (Some(a), Some(b)) => a >= b,
-            _ => a.as_f64() >= b.as_f64(),
-        };
+    let not_below = |a: &serde_json::Number, b: &serde_json::Number| match (a.as_i128(), b.as_i128()) {
+        (Some(a), Some(b)) => a >= b,
+        _ => a.as_f64() >= b.as_f64(),
+    };
     bound(schema, "minimum").is_none_or(|least| not_below(&value, &least))
         && bound(schema, "maximum").is_none_or(|most| not_below(&most, &value))
 }

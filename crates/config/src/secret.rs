@@ -92,9 +92,7 @@ impl<'de> Visitor<'de> for SecretVisitor {
 }
 
 fn not_text<E: de::Error>(found: &str) -> E {
-    E::custom(format_args!(
-        "expected text, found {found}; put it in quotes"
-    ))
+    E::custom(format_args!("expected text, found {found}; put it in quotes"))
 }
 
 impl JsonSchema for Secret {
@@ -119,16 +117,8 @@ mod tests {
     fn no_way_of_printing_shows_the_content() {
         let secret = Secret::new("hunter2");
         let json = serde_json::to_string(&secret).expect("serialises");
-        for printed in [
-            format!("{secret}"),
-            format!("{secret:?}"),
-            format!("{:#?}", Some(&secret)),
-            json,
-        ] {
-            assert!(
-                printed.contains("[redacted]") && !printed.contains("hunter2"),
-                "{printed}"
-            );
+        for printed in [format!("{secret}"), format!("{secret:?}"), format!("{:#?}", Some(&secret)), json] {
+            assert!(printed.contains("[redacted]") && !printed.contains("hunter2"), "{printed}");
         }
         assert_eq!(secret.expose(), "hunter2");
     }
@@ -136,13 +126,8 @@ mod tests {
     #[test]
     fn a_number_in_its_place_is_refused_without_quoting_it() {
         for json in ["4711", "-4711", "4711.5", "true"] {
-            let error = serde_json::from_str::<Secret>(json)
-                .expect_err("not text")
-                .to_string();
-            assert!(
-                !error.contains("4711") && !error.contains("true"),
-                "{error}"
-            );
+            let error = serde_json::from_str::<Secret>(json).expect_err("not text").to_string();
+            assert!(!error.contains("4711") && !error.contains("true"), "{error}");
         }
     }
 }

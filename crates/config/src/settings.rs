@@ -50,11 +50,7 @@ pub struct Agent {
 
 impl Default for Agent {
     fn default() -> Agent {
-        Agent {
-            name: None,
-            tags: BTreeMap::new(),
-            interval: Duration::from_secs(10),
-        }
+        Agent { name: None, tags: BTreeMap::new(), interval: Duration::from_secs(10) }
     }
 }
 
@@ -135,9 +131,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            memory: ByteSize::from_mebibytes(128),
-        }
+        Limits { memory: ByteSize::from_mebibytes(128) }
     }
 }
 
@@ -212,11 +206,7 @@ impl Settings {
         for (route, node) in sections.routes.iter_mut().zip(routes) {
             route.node = node.clone();
         }
-        let mut reader = Blocks {
-            file,
-            blocks: Vec::new(),
-            problems: Vec::new(),
-        };
+        let mut reader = Blocks { file, blocks: Vec::new(), problems: Vec::new() };
         if let Some(node) = integrations.get(INTEGRATIONS) {
             reader.read(node);
         }
@@ -251,9 +241,11 @@ impl Settings {
 fn zero_interval(file: &str, rest: &Node, sections: &Sections) -> Option<Problem> {
     let node = rest.get("agent")?.get("interval")?;
     let message = "the interval must be longer than zero";
-    sections.agent.interval.is_zero().then(|| {
-        Problem::at(file, node, "agent.interval", message).with_help("write `10s` for ten seconds")
-    })
+    sections
+        .agent
+        .interval
+        .is_zero()
+        .then(|| Problem::at(file, node, "agent.interval", message).with_help("write `10s` for ten seconds"))
 }
 
 struct Blocks<'a> {
@@ -272,14 +264,10 @@ impl Blocks<'_> {
                 }
             }
             _ => {
-                let message = format!(
-                    "expected the integrations by name, found {}",
-                    words::found(node, false)
-                );
+                let message = format!("expected the integrations by name, found {}", words::found(node, false));
                 self.problems.push(
-                    Problem::at(self.file, node, INTEGRATIONS, message).with_help(
-                        "write each integration as a key with its options below it: `prometheus:`",
-                    ),
+                    Problem::at(self.file, node, INTEGRATIONS, message)
+                        .with_help("write each integration as a key with its options below it: `prometheus:`"),
                 );
             }
         }
@@ -332,12 +320,8 @@ impl Blocks<'_> {
             _ => "write the options below the name, one `key: value` a line, or nothing for the defaults".to_owned(),
         };
         // The content may be a secret that stands in the wrong place.
-        let message = format!(
-            "expected a mapping (`key: value` lines), found {}",
-            words::found(value, true)
-        );
-        self.problems
-            .push(Problem::at(self.file, value, path, message).with_help(help));
+        let message = format!("expected a mapping (`key: value` lines), found {}", words::found(value, true));
+        self.problems.push(Problem::at(self.file, value, path, message).with_help(help));
     }
 }
 

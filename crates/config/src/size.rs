@@ -54,9 +54,7 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<ByteSize, InvalidValue> {
         let text = text.trim();
-        let end = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(end);
         if digits.is_empty() {
             return Err(InvalidValue::new("it must start with a whole number"));
@@ -74,9 +72,7 @@ impl FromStr for ByteSize {
                 .iter()
                 .find(|(name, _)| name.eq_ignore_ascii_case(unit))
                 .map(|(_, factor)| *factor)
-                .ok_or_else(|| {
-                    InvalidValue::new("the units are B, KiB, MiB, GiB, TiB and KB, MB, GB, TB")
-                })?
+                .ok_or_else(|| InvalidValue::new("the units are B, KiB, MiB, GiB, TiB and KB, MB, GB, TB"))?
         };
         digits
             .parse::<u64>()
@@ -89,9 +85,7 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = UNITS
-            .iter()
-            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
+        let unit = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match unit {
             Some((name, factor)) => write!(f, "{}{name}", self.0 / factor),
             None => f.write_str("0B"),
@@ -131,15 +125,11 @@ impl de::Visitor<'_> for SizeVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-        u64::try_from(bytes)
-            .map(ByteSize)
-            .map_err(|_| E::custom("a size cannot be negative"))
+        u64::try_from(bytes).map(ByteSize).map_err(|_| E::custom("a size cannot be negative"))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
-        text.parse().map_err(|invalid| {
-            E::custom(format_args!("expected a size such as `64MiB`: {invalid}"))
-        })
+        text.parse().map_err(|invalid| E::custom(format_args!("expected a size such as `64MiB`: {invalid}")))
     }
 }
 
@@ -168,9 +158,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<u64, String> {
-        text.parse::<ByteSize>()
-            .map(ByteSize::bytes)
-            .map_err(|invalid| invalid.to_string())
+        text.parse::<ByteSize>().map(ByteSize::bytes).map_err(|invalid| invalid.to_string())
     }
 
     #[test]

@@ -42,19 +42,13 @@ impl FromStr for SocketAddress {
 
     fn from_str(text: &str) -> Result<SocketAddress, InvalidValue> {
         if text.contains("://") {
-            return Err(InvalidValue::new(
-                "it is a host and a port, without `http://` or another scheme",
-            ));
+            return Err(InvalidValue::new("it is a host and a port, without `http://` or another scheme"));
         }
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| {
-            InvalidValue::new("the port is missing: write `:` and a number after the host")
-        })?;
-        let port = port
-            .parse::<u16>()
-            .map_err(|_| InvalidValue::new("the port must be a number from 0 to 65535"))?;
-        let bracketed = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'));
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| InvalidValue::new("the port is missing: write `:` and a number after the host"))?;
+        let port = port.parse::<u16>().map_err(|_| InvalidValue::new("the port must be a number from 0 to 65535"))?;
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if let Some(address) = bracketed {
             let address = address
                 .parse::<std::net::Ipv6Addr>()
@@ -62,15 +56,11 @@ impl FromStr for SocketAddress {
             return Ok(SocketAddress::new(Some(address.to_string()), port));
         }
         if host.contains(':') {
-            return Err(InvalidValue::new(
-                "an IPv6 address needs brackets, as in `[::1]:4317`",
-            ));
+            return Err(InvalidValue::new("an IPv6 address needs brackets, as in `[::1]:4317`"));
         }
         let allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
         if !host.chars().all(allowed) {
-            return Err(InvalidValue::new(
-                "the host has a character that no host name can have",
-            ));
+            return Err(InvalidValue::new("the host has a character that no host name can have"));
         }
         let host = (!host.is_empty()).then(|| host.to_owned());
         Ok(SocketAddress::new(host, port))

@@ -7,10 +7,7 @@ use crate::problem::Problem;
 /// Line and column from 1.
 pub(crate) fn position(marker: &Marker) -> (u32, u32) {
     let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-    (
-        number(marker.line()).max(1),
-        number(marker.col()).saturating_add(1),
-    )
+    (number(marker.line()).max(1), number(marker.col()).saturating_add(1))
 }
 
 /// The problem that stopped the scanner.
@@ -22,9 +19,7 @@ pub(crate) fn explain(file: &str, text: &str, error: &ScanError) -> Problem {
         return Problem::new(file, (at.0, column), "", message)
             .with_help("YAML allows only spaces there: replace each tab with two spaces");
     }
-    let known = EXPLANATIONS
-        .iter()
-        .find(|(needle, _, _)| error.info().contains(needle));
+    let known = EXPLANATIONS.iter().find(|(needle, _, _)| error.info().contains(needle));
     let (message, help) = match known {
         Some((_, message, help)) => ((*message).to_owned(), *help),
         None => (
@@ -43,10 +38,7 @@ pub(crate) fn explain(file: &str, text: &str, error: &ScanError) -> Problem {
 /// Where to point. The scanner notices a missing `:` only at the start of the next line.
 fn place(text: &str, error: &ScanError) -> (u32, u32) {
     let (line, column) = position(error.marker());
-    let before = line_of(text, line)
-        .chars()
-        .take(error.marker().col())
-        .all(char::is_whitespace);
+    let before = line_of(text, line).chars().take(error.marker().col()).all(char::is_whitespace);
     if !before || !error.info().contains("simple key expect") {
         return (line, column);
     }
@@ -56,19 +48,12 @@ fn place(text: &str, error: &ScanError) -> (u32, u32) {
     });
     previous.last().map_or((line, column), |(line, content)| {
         let indentation = content.len() - content.trim_start().len();
-        (
-            line,
-            u32::try_from(indentation)
-                .unwrap_or(u32::MAX)
-                .saturating_add(1),
-        )
+        (line, u32::try_from(indentation).unwrap_or(u32::MAX).saturating_add(1))
     })
 }
 
 fn line_of(text: &str, line: u32) -> &str {
-    let index = usize::try_from(line)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(1);
+    let index = usize::try_from(line).unwrap_or(usize::MAX).saturating_sub(1);
     text.lines().nth(index).unwrap_or_default()
 }
 
@@ -88,12 +73,11 @@ fn is_unquoted_variable_in_brackets(line: &str) -> bool {
     before.contains(['[', '{']) && before.matches(['"', '\'']).count().is_multiple_of(2)
 }
 
-const INDENTATION_HELP: &str = "keys that belong together start in the same column; what belongs to a key stands further right";
+const INDENTATION_HELP: &str =
+    "keys that belong together start in the same column; what belongs to a key stands further right";
 const QUOTE_HELP: &str = "put the text in quotes if it is meant as text";
-const QUOTE_END_HELP: &str =
-    "close it, or put a text that holds a quote in quotes of the other kind";
-const BRACKET_HELP: &str =
-    "separate the parts with `,` and close each `[` with `]` and each `{` with `}`";
+const QUOTE_END_HELP: &str = "close it, or put a text that holds a quote in quotes of the other kind";
+const BRACKET_HELP: &str = "separate the parts with `,` and close each `[` with `]` and each `{` with `}`";
 
 /// What the scanner says (a part of it), what is wrong, and what to do.
 const EXPLANATIONS: &[(&str, &str, &str)] = &[
@@ -102,16 +86,8 @@ const EXPLANATIONS: &[(&str, &str, &str)] = &[
         "a `:` stands where no key can be",
         "if this is a key, align it with its neighbours; a text that holds `: ` needs quotes",
     ),
-    (
-        "simple key expect",
-        "this line is not of the form `key: value`",
-        "write a `:` and a space after the key",
-    ),
-    (
-        "did not find expected key",
-        "this line does not fit the lines above it",
-        INDENTATION_HELP,
-    ),
+    ("simple key expect", "this line is not of the form `key: value`", "write a `:` and a space after the key"),
+    ("did not find expected key", "this line does not fit the lines above it", INDENTATION_HELP),
     (
         "did not find expected '-' indicator",
         "this line does not fit the list above it",
@@ -122,26 +98,10 @@ const EXPLANATIONS: &[(&str, &str, &str)] = &[
         "this line starts further left than the text block that it belongs to",
         INDENTATION_HELP,
     ),
-    (
-        "invalid indentation in quoted scalar",
-        "a quote is opened here and never closed",
-        QUOTE_END_HELP,
-    ),
-    (
-        "invalid indentation in flow construct",
-        "a bracket that was opened before is still open here",
-        BRACKET_HELP,
-    ),
-    (
-        "illegal placement of ':'",
-        "a `:` stands where no key can be",
-        BRACKET_HELP,
-    ),
-    (
-        "invalid indentation",
-        "this line is not indented far enough",
-        INDENTATION_HELP,
-    ),
+    ("invalid indentation in quoted scalar", "a quote is opened here and never closed", QUOTE_END_HELP),
+    ("invalid indentation in flow construct", "a bracket that was opened before is still open here", BRACKET_HELP),
+    ("illegal placement of ':'", "a `:` stands where no key can be", BRACKET_HELP),
+    ("invalid indentation", "this line is not indented far enough", INDENTATION_HELP),
     (
         "block sequence entries are not allowed",
         "a list item (`- `) stands where no list can be",
@@ -152,26 +112,10 @@ const EXPLANATIONS: &[(&str, &str, &str)] = &[
         "a list item (`- `) stands inside brackets",
         "inside `[ ]`, separate the items with `,`",
     ),
-    (
-        "expected ',' or '",
-        "a `,` or the closing bracket is missing before this place",
-        BRACKET_HELP,
-    ),
-    (
-        "did not find expected ',' or '",
-        "a `,` or the closing bracket is missing before this place",
-        BRACKET_HELP,
-    ),
-    (
-        "misplaced bracket",
-        "a closing bracket has no opening one",
-        BRACKET_HELP,
-    ),
-    (
-        "quoted scalar, found unexpected end of stream",
-        "a quote is opened here and never closed",
-        QUOTE_END_HELP,
-    ),
+    ("expected ',' or '", "a `,` or the closing bracket is missing before this place", BRACKET_HELP),
+    ("did not find expected ',' or '", "a `,` or the closing bracket is missing before this place", BRACKET_HELP),
+    ("misplaced bracket", "a closing bracket has no opening one", BRACKET_HELP),
+    ("quoted scalar, found unexpected end of stream", "a quote is opened here and never closed", QUOTE_END_HELP),
     (
         "unknown escape character",
         "a `\\` in double quotes is followed by a letter that has no meaning",
@@ -197,46 +141,14 @@ const EXPLANATIONS: &[(&str, &str, &str)] = &[
         "`*` and `&` have a meaning of their own at the start of a value",
         "a text that starts with `*` or `&` needs quotes: '*.log'",
     ),
-    (
-        "unexpected character",
-        "a value cannot start with this character",
-        QUOTE_HELP,
-    ),
-    (
-        "plain scalar cannot start",
-        "a value cannot start with this character",
-        QUOTE_HELP,
-    ),
-    (
-        "':' must be followed",
-        "a `:` must be followed by a space",
-        "write `key: value`",
-    ),
-    (
-        "'-' must be followed",
-        "a `-` must be followed by a space",
-        "write `- item`",
-    ),
-    (
-        "unprintable character",
-        "the file holds a character that cannot be printed",
-        "save the file as UTF-8 text",
-    ),
-    (
-        "recursion limit",
-        "too many brackets stand inside each other",
-        BRACKET_HELP,
-    ),
-    (
-        "tabs disallowed",
-        "a tab stands where only spaces are allowed",
-        "replace the tab with spaces",
-    ),
-    (
-        "found a tab",
-        "a tab stands where only spaces are allowed",
-        "replace the tab with spaces",
-    ),
+    ("unexpected character", "a value cannot start with this character", QUOTE_HELP),
+    ("plain scalar cannot start", "a value cannot start with this character", QUOTE_HELP),
+    ("':' must be followed", "a `:` must be followed by a space", "write `key: value`"),
+    ("'-' must be followed", "a `-` must be followed by a space", "write `- item`"),
+    ("unprintable character", "the file holds a character that cannot be printed", "save the file as UTF-8 text"),
+    ("recursion limit", "too many brackets stand inside each other", BRACKET_HELP),
+    ("tabs disallowed", "a tab stands where only spaces are allowed", "replace the tab with spaces"),
+    ("found a tab", "a tab stands where only spaces are allowed", "replace the tab with spaces"),
 ];
 
 #[cfg(test)]

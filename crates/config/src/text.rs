@@ -100,12 +100,7 @@ impl JsonSchema for Text {
 ///
 /// # Errors
 /// When it is no map, or a value is a list or map.
-pub fn text_values<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
+pub fn text_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     let values = BTreeMap::<String, Text>::deserialize(deserializer)?;
-    Ok(values
-        .into_iter()
-        .map(|(key, text)| (key, text.0))
-        .collect())
+    Ok(values.into_iter().map(|(key, text)| (key, text.0)).collect())
 }

@@ -14,8 +14,8 @@ use crate::near::nearest;
 use crate::node::{KeyNode, Node, Value};
 use crate::problem::{InvalidValue, Problem, Problems};
 use crate::schema::{
-    Schema, alternatives, common_tag, format_of, in_range, is_name, limit, names_of,
-    property_names_of, tag_name, takes, takes_number, types_of,
+    Schema, alternatives, common_tag, format_of, in_range, is_name, limit, names_of, property_names_of, tag_name,
+    takes, takes_number, types_of,
 };
 use crate::size::ByteSize;
 use crate::socket_address::SocketAddress;
@@ -26,11 +26,7 @@ use crate::words;
 /// # Errors
 /// Every unknown key, wrong type, unknown name, missing key and malformed value, each with its
 /// position; or, when the type itself refuses the value, its reason at the value that it refuses.
-pub fn read<T: DeserializeOwned + JsonSchema>(
-    file: &str,
-    node: &Node,
-    path: &str,
-) -> Result<T, Problems> {
+pub fn read<T: DeserializeOwned + JsonSchema>(file: &str, node: &Node, path: &str) -> Result<T, Problems> {
     read_with(file, node, path, &[])
 }
 
@@ -54,21 +50,9 @@ pub fn read_with<T: DeserializeOwned + JsonSchema>(
 ///
 /// # Errors
 /// All problems.
-pub fn check<T: JsonSchema>(
-    file: &str,
-    node: &Node,
-    path: &str,
-    also_known: &[&str],
-) -> Result<(), Problems> {
-    let root = SchemaGenerator::default()
-        .into_root_schema_for::<T>()
-        .to_value();
-    let mut checker = Checker {
-        file,
-        root: &root,
-        also_known,
-        problems: Vec::new(),
-    };
+pub fn check<T: JsonSchema>(file: &str, node: &Node, path: &str, also_known: &[&str]) -> Result<(), Problems> {
+    let root = SchemaGenerator::default().into_root_schema_for::<T>().to_value();
+    let mut checker = Checker { file, root: &root, also_known, problems: Vec::new() };
     checker.value(&root, node, path, true);
     Problems::new(checker.problems).or(())
 }
@@ -76,9 +60,7 @@ pub fn check<T: JsonSchema>(
 /// The keys that a mapping of type `T` may have.
 #[must_use]
 pub fn property_names<T: JsonSchema>() -> Vec<String> {
-    let root = SchemaGenerator::default()
-        .into_root_schema_for::<T>()
-        .to_value();
+    let root = SchemaGenerator::default().into_root_schema_for::<T>().to_value();
     let mut names: Vec<String> = Vec::new();
     for schema in alternatives(&root, &root, 0) {
         for name in property_names_of(schema) {
@@ -111,16 +93,9 @@ impl<'a> Checker<'a> {
         if node.text().is_some_and(|text| names.contains(&text)) {
             return;
         }
-        let shapes: Vec<&Schema> = all
-            .iter()
-            .copied()
-            .filter(|schema| !is_name(schema) && types_of(schema) != ["null"])
-            .collect();
-        let fitting: Vec<&Schema> = shapes
-            .iter()
-            .copied()
-            .filter(|schema| takes(schema, node))
-            .collect();
+        let shapes: Vec<&Schema> =
+            all.iter().copied().filter(|schema| !is_name(schema) && types_of(schema) != ["null"]).collect();
+        let fitting: Vec<&Schema> = shapes.iter().copied().filter(|schema| takes(schema, node)).collect();
         match fitting.as_slice() {
             [] if shapes.is_empty() && names.is_empty() => {}
             [] if is_unknown_name(node, &names) => self.unknown_name(node, path, &names),
@@ -163,14 +138,9 @@ impl<'a> Checker<'a> {
             let problem = Problem::new(self.file, node.owner(), path, message);
             return self.problems.push(problem.with_help(help));
         };
-        let names: Vec<&str> = schemas
-            .iter()
-            .filter_map(|schema| tag_name(schema, tag))
-            .collect();
+        let names: Vec<&str> = schemas.iter().filter_map(|schema| tag_name(schema, tag)).collect();
         let text = chosen.text();
-        let schema = schemas
-            .iter()
-            .find(|schema| text.is_some() && tag_name(schema, tag) == text);
+        let schema = schemas.iter().find(|schema| text.is_some() && tag_name(schema, tag) == text);
         match schema {
             Some(schema) => self.shape(schema, node, path, is_top),
             None if chosen.incomplete => {}
@@ -207,9 +177,7 @@ impl<'a> Checker<'a> {
         if limit(schema, "maxLength").is_some_and(|most| length > most) {
             let most = limit(schema, "maxLength").unwrap_or_default();
             let message = format!("the text is longer than {most} characters");
-            return self
-                .problems
-                .push(Problem::at(self.file, node, path, message));
+            return self.problems.push(Problem::at(self.file, node, path, message));
         }
         let Err(reason) = check_format(schema, text) else {
             return;
@@ -219,21 +187,14 @@ impl<'a> Checker<'a> {
         }
         let expected = words::expected(&[schema]);
         let message = if node.from_variable() {
-            format!(
-                "expected {expected}, found the value of {}: {reason}",
-                words::variables(node)
-            )
+            format!("expected {expected}, found the value of {}: {reason}", words::variables(node))
         } else if format_of(schema) == Some("uri") {
             // A URL may hold a password.
             format!("expected {expected}: {reason}")
         } else {
-            format!(
-                "expected {expected}, found `{}`: {reason}",
-                words::shown(text)
-            )
+            format!("expected {expected}, found `{}`: {reason}", words::shown(text))
         };
-        self.problems
-            .push(Problem::at(self.file, node, path, message));
+        self.problems.push(Problem::at(self.file, node, path, message));
     }
 
     fn sequence(&mut self, schema: &'a Schema, items: &[Node], node: &Node, path: &str) {
@@ -243,34 +204,21 @@ impl<'a> Checker<'a> {
         }
         if let Some(most) = limit(schema, "maxItems").filter(|most| count > *most) {
             let message = format!("the list has {count} items, and at most {most} are allowed");
-            return self
-                .problems
-                .push(Problem::at(self.file, node, path, message));
+            return self.problems.push(Problem::at(self.file, node, path, message));
         }
         let fixed = schema.get("prefixItems").and_then(Json::as_array);
         for (index, item) in items.iter().enumerate() {
-            let schema = fixed
-                .and_then(|schemas| schemas.get(index))
-                .or_else(|| schema.get("items"));
+            let schema = fixed.and_then(|schemas| schemas.get(index)).or_else(|| schema.get("items"));
             if let Some(schema) = schema {
                 self.value(schema, item, &format!("{path}[{index}]"), false);
             }
         }
     }
 
-    fn mapping(
-        &mut self,
-        schema: &'a Schema,
-        entries: &[(KeyNode, Node)],
-        node: &Node,
-        path: &str,
-        is_top: bool,
-    ) {
+    fn mapping(&mut self, schema: &'a Schema, entries: &[(KeyNode, Node)], node: &Node, path: &str, is_top: bool) {
         let properties = schema.get("properties").and_then(Json::as_object);
-        let pattern = schema
-            .get("patternProperties")
-            .and_then(Json::as_object)
-            .and_then(|patterns| patterns.values().next());
+        let pattern =
+            schema.get("patternProperties").and_then(Json::as_object).and_then(|patterns| patterns.values().next());
         let other = pattern.or_else(|| schema.get("additionalProperties"));
         let mut meant: Vec<&str> = Vec::new();
         for (key, value) in entries {
@@ -297,22 +245,10 @@ impl<'a> Checker<'a> {
     }
 
     /// Reports a key that the schema does not have, and returns the one that was meant.
-    fn unknown_key(
-        &mut self,
-        schema: &'a Schema,
-        key: &KeyNode,
-        path: &str,
-        is_top: bool,
-    ) -> Option<&'a str> {
+    fn unknown_key(&mut self, schema: &'a Schema, key: &KeyNode, path: &str, is_top: bool) -> Option<&'a str> {
         let also_known = if is_top { self.also_known } else { &[] };
         let mut names: Vec<&str> = property_names_of(schema).collect();
-        names.extend(
-            also_known
-                .iter()
-                .filter(|name| !names.contains(name))
-                .copied()
-                .collect::<Vec<_>>(),
-        );
+        names.extend(also_known.iter().filter(|name| !names.contains(name)).copied().collect::<Vec<_>>());
         let mut message = format!("unknown key `{}`", words::shown(&key.name));
         let near = nearest(&key.name, names.iter().copied());
         if let Some(near) = near {
@@ -340,10 +276,7 @@ impl<'a> Checker<'a> {
                 .and_then(Json::as_str)
                 .and_then(|text| text.lines().next())
                 .map(|text| format!(" ({})", text.trim_end_matches('.')));
-            problem.help = Some(format!(
-                "add `{name}:` with {expected}{}",
-                meaning.unwrap_or_default()
-            ));
+            problem.help = Some(format!("add `{name}:` with {expected}{}", meaning.unwrap_or_default()));
         }
         self.problems.push(problem);
     }
@@ -354,24 +287,12 @@ impl<'a> Checker<'a> {
         let (message, help) = match text {
             Some(text) if !node.from_variable() => match nearest(text, names.iter().copied()) {
                 Some(near) => (
-                    format!(
-                        "unknown value `{}`; did you mean `{near}`?",
-                        words::shown(text)
-                    ),
+                    format!("unknown value `{}`; did you mean `{near}`?", words::shown(text)),
                     Some(format!("the values are {list}")),
                 ),
-                None => (
-                    format!("unknown value `{}`", words::shown(text)),
-                    Some(format!("the values are {list}")),
-                ),
+                None => (format!("unknown value `{}`", words::shown(text)), Some(format!("the values are {list}"))),
             },
-            _ => (
-                format!(
-                    "expected one of {list}, found {}",
-                    words::found(node, false)
-                ),
-                None,
-            ),
+            _ => (format!("expected one of {list}, found {}", words::found(node, false)), None),
         };
         let mut problem = Problem::at(self.file, node, path, message);
         problem.help = help;
@@ -379,9 +300,7 @@ impl<'a> Checker<'a> {
     }
 
     fn wrong_type(&mut self, schemas: &[&Schema], node: &Node, path: &str) {
-        let is_secret = schemas
-            .iter()
-            .any(|schema| format_of(schema) == Some("secret"));
+        let is_secret = schemas.iter().any(|schema| format_of(schema) == Some("secret"));
         let (expected, found) = (words::expected(schemas), words::found(node, is_secret));
         let message = format!("expected {expected}, found {found}");
         let mut problem = Problem::at(self.file, node, path, message);
@@ -408,9 +327,7 @@ fn check_format(schema: &Schema, text: &str) -> Result<(), InvalidValue> {
         "byte-size" => ByteSize::from_str(text).map(drop),
         "socket-address" => SocketAddress::from_str(text).map(drop),
         "uri" if is_endpoint => Endpoint::from_str(text).map(drop),
-        "uri" => url::Url::parse(text)
-            .map(drop)
-            .map_err(|error| InvalidValue::new(error.to_string())),
+        "uri" => url::Url::parse(text).map(drop).map_err(|error| InvalidValue::new(error.to_string())),
         _ => Ok(()),
     }
 }

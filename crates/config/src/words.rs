@@ -30,11 +30,7 @@ fn expected_of(schema: &Schema) -> Vec<String> {
     if let Some(words) = format_of(schema).and_then(format_words) {
         return vec![words.to_owned()];
     }
-    types_of(schema)
-        .into_iter()
-        .filter(|kind| *kind != "null")
-        .map(|kind| type_words(kind, schema))
-        .collect()
+    types_of(schema).into_iter().filter(|kind| *kind != "null").map(|kind| type_words(kind, schema)).collect()
 }
 
 fn format_words(format: &str) -> Option<&'static str> {
@@ -51,9 +47,7 @@ fn format_words(format: &str) -> Option<&'static str> {
 
 fn type_words(kind: &str, schema: &Schema) -> String {
     match kind {
-        "string" if limit(schema, "minLength").is_some_and(|length| length > 0) => {
-            "text that is not empty".to_owned()
-        }
+        "string" if limit(schema, "minLength").is_some_and(|length| length > 0) => "text that is not empty".to_owned(),
         "string" => "text".to_owned(),
         "boolean" => "`true` or `false`".to_owned(),
         "integer" => format!("a whole number{}", range_words(schema)),
@@ -114,11 +108,7 @@ pub(crate) fn variables(node: &Node) -> String {
 
 /// The start of a text from the file, on one line.
 pub(crate) fn shown(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN_CHARACTERS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut shown: String = text.chars().take(SHOWN_CHARACTERS).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(SHOWN_CHARACTERS).is_some() {
         shown.push_str("...");
     }
@@ -126,27 +116,13 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// What to do about a value of the wrong type, where the mistake is a known one.
-pub(crate) fn wrong_type_help(
-    alternatives: &[&Schema],
-    node: &Node,
-    is_secret: bool,
-) -> Option<String> {
+pub(crate) fn wrong_type_help(alternatives: &[&Schema], node: &Node, is_secret: bool) -> Option<String> {
     let takes_text = || {
-        let mut schemas = alternatives
-            .iter()
-            .filter(|schema| types_of(schema).contains(&"string"));
+        let mut schemas = alternatives.iter().filter(|schema| types_of(schema).contains(&"string"));
         schemas.any(|schema| matches!(format_of(schema), None | Some("secret")))
     };
-    let takes = |kind: &str| {
-        alternatives
-            .iter()
-            .any(|schema| types_of(schema).contains(&kind))
-    };
-    let is_format = |format: &str| {
-        alternatives
-            .iter()
-            .any(|schema| format_of(schema) == Some(format))
-    };
+    let takes = |kind: &str| alternatives.iter().any(|schema| types_of(schema).contains(&kind));
+    let is_format = |format: &str| alternatives.iter().any(|schema| format_of(schema) == Some(format));
     let written = node.written.as_deref().unwrap_or_default();
     let hidden = is_secret || node.from_variable();
     if node.from_variable() && node.is_empty_text() {
@@ -154,15 +130,11 @@ pub(crate) fn wrong_type_help(
     }
     match &node.value {
         Value::Null => Some("write a value after the `:`, or remove the line".to_owned()),
-        Value::Int(_) | Value::UInt(_) if is_format("duration") && !hidden => Some(format!(
-            "add a unit: `{written}s` for seconds, `{written}ms` for milliseconds"
-        )),
+        Value::Int(_) | Value::UInt(_) if is_format("duration") && !hidden => {
+            Some(format!("add a unit: `{written}s` for seconds, `{written}ms` for milliseconds"))
+        }
         Value::Int(_) | Value::UInt(_) | Value::Float(_) | Value::Bool(_) if takes_text() => {
-            Some(if hidden {
-                "put it in quotes".to_owned()
-            } else {
-                format!("put it in quotes: `\"{written}\"`")
-            })
+            Some(if hidden { "put it in quotes".to_owned() } else { format!("put it in quotes: `\"{written}\"`") })
         }
         Value::String(text) if takes("boolean") => boolean_help(node, text),
         Value::String(_) if takes("integer") || takes("number") => number_help(node),

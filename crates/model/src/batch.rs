@@ -94,9 +94,7 @@ impl Records {
     pub fn size_bytes(&self) -> usize {
         match self {
             Records::Metrics(metrics) => metrics.size_bytes(),
-            Records::Logs(logs) => {
-                logs.common.size_bytes() + logs.records.len() * size_of::<crate::logs::LogRecord>()
-            }
+            Records::Logs(logs) => logs.common.size_bytes() + logs.records.len() * size_of::<crate::logs::LogRecord>(),
             Records::Traces(traces) => {
                 traces.common.size_bytes()
                     + traces.spans.len() * size_of::<crate::traces::Span>()

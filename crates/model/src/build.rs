@@ -6,8 +6,8 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::common::{Attributes, Common, Resource, Scope, Value, index};
 use crate::arena::Text;
+use crate::common::{Attributes, Common, Resource, Scope, Value, index};
 use crate::metrics::{
     Data, Exemplar, HistogramPoint, Metric, Metrics, Number, NumberPoint, Numbers, PointRef, Series, SeriesTable,
     SummaryPoint, Temporality,
@@ -191,7 +191,12 @@ impl MetricsBuilder {
     /// Records a point with the time of the poll.
     pub fn record(&mut self, metric: &MetricDescription<'_>, labels: &[Label<'_>], value: impl Into<Number>) {
         let start = if matches!(metric.kind, Kind::Counter) { self.start } else { 0 };
-        let point = NumberPoint { start_time_unix_nano: start, time_unix_nano: self.now, value: value.into(), ..Default::default() };
+        let point = NumberPoint {
+            start_time_unix_nano: start,
+            time_unix_nano: self.now,
+            value: value.into(),
+            ..Default::default()
+        };
         self.record_point(metric, labels, point);
     }
 
@@ -203,7 +208,12 @@ impl MetricsBuilder {
     }
 
     /// Records a histogram point; its series and, where zero, its time are set here.
-    pub fn record_histogram(&mut self, metric: &MetricDescription<'_>, labels: &[Label<'_>], mut point: HistogramPoint) {
+    pub fn record_histogram(
+        &mut self,
+        metric: &MetricDescription<'_>,
+        labels: &[Label<'_>],
+        mut point: HistogramPoint,
+    ) {
         point.distribution.series = self.series_index(metric, labels);
         if point.distribution.time_unix_nano == 0 {
             point.distribution.time_unix_nano = self.now;
@@ -471,7 +481,11 @@ mod tests {
         out.record(&REQUESTS, &[], 1_u64);
         let kept = out.finish().table;
         out.begin(20, 1);
-        out.record_histogram(&MetricDescription { name: "h", kind: Kind::Histogram, ..REQUESTS }, &[], HistogramPoint::default());
+        out.record_histogram(
+            &MetricDescription { name: "h", kind: Kind::Histogram, ..REQUESTS },
+            &[],
+            HistogramPoint::default(),
+        );
         out.record(&REQUESTS, &[], 2_u64);
         let sampled = SampledMeasurement {
             labels: &[("user", "a")],

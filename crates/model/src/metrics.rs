@@ -326,9 +326,12 @@ impl Metrics {
             .iter()
             .map(|e| size_of::<ExponentialPoint>() + buckets(&e.positive) + buckets(&e.negative))
             .sum();
-        let summaries: usize =
-            self.summaries.iter().map(|s| size_of::<SummaryPoint>() + 16 * s.quantiles.len()).sum();
-        self.table.size_bytes() + numbers + histograms + exponential + summaries
+        let summaries: usize = self.summaries.iter().map(|s| size_of::<SummaryPoint>() + 16 * s.quantiles.len()).sum();
+        self.table.size_bytes()
+            + numbers
+            + histograms
+            + exponential
+            + summaries
             + self.exemplars.len() * size_of::<Exemplar>()
     }
 }
@@ -341,8 +344,6 @@ impl SeriesTable {
 
     /// Bytes held in memory.
     pub fn size_bytes(&self) -> usize {
-        self.common.size_bytes()
-            + self.metrics.len() * size_of::<Metric>()
-            + self.series.len() * size_of::<Series>()
+        self.common.size_bytes() + self.metrics.len() * size_of::<Metric>() + self.series.len() * size_of::<Series>()
     }
 }

@@ -4,8 +4,8 @@
 //! the worst verdict wins; dropping it unsettled counts as [`Verdict::Retry`], so a panic or a
 //! forgotten path can never lose data. "Dropped on purpose" is an explicit verdict with a counter.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What became of a batch; the larger one wins when parts differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,7 +17,9 @@ pub enum ListenError {
         address: String,
     },
     /// The port needs a right that this user does not have.
-    #[error("{address} needs a right that this user does not have; choose a port above 1023 or run with CAP_NET_BIND_SERVICE")]
+    #[error(
+        "{address} needs a right that this user does not have; choose a port above 1023 or run with CAP_NET_BIND_SERVICE"
+    )]
     Forbidden {
         /// The address.
         address: String,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_model::Signal;
-use weir_model::build::{Kind as Instrument, MetricDescription, MetricsBuilder};
+use weir_model::build::{Kind as Instrument, MetricDescription, MetricsBuilder, metric};
 
 use crate::health::State;
 use crate::kind::{About, Kind};
@@ -14,40 +14,60 @@ use crate::outcome::Fault;
 use crate::role::{Collect, Context, Watching};
 use crate::telemetry::Telemetry;
 
-const fn metric(name: &'static str, unit: &'static str, kind: Instrument, help: &'static str) -> MetricDescription<'static> {
-    MetricDescription { name, unit, kind, help }
-}
-
 const ACCEPTED: MetricDescription<'static> =
     metric("weir.ledger.accepted", "{record}", Instrument::Counter, "Records taken from a source for an exporter.");
 const DELIVERED: MetricDescription<'static> =
     metric("weir.ledger.delivered", "{record}", Instrument::Counter, "Records that the exporter's backend has.");
 const QUEUED: MetricDescription<'static> =
     metric("weir.ledger.queued", "{record}", Instrument::UpDownCounter, "Records that wait in the exporter's queue.");
-const IN_FLIGHT: MetricDescription<'static> =
-    metric("weir.ledger.in_flight", "{record}", Instrument::UpDownCounter, "Records in a request under way or waiting to be sent again.");
+const IN_FLIGHT: MetricDescription<'static> = metric(
+    "weir.ledger.in_flight",
+    "{record}",
+    Instrument::UpDownCounter,
+    "Records in a request under way or waiting to be sent again.",
+);
 const DROPPED: MetricDescription<'static> =
     metric("weir.ledger.dropped", "{record}", Instrument::Counter, "Records that were not delivered, by reason.");
-const DIFFERENCE: MetricDescription<'static> =
-    metric("weir.ledger.difference", "{record}", Instrument::Gauge, "What does not add up in the ledger: 0 unless Weir has an error.");
-const HEALTHY: MetricDescription<'static> =
-    metric("weir.integration.healthy", "1", Instrument::Gauge, "1 if the last attempt of the integration worked, 0 if it failed; absent before the first.");
-const POLLS: MetricDescription<'static> =
-    metric("weir.poll.count", "{poll}", Instrument::Counter, "Polls of a collector; those that failed carry `error.type`.");
+const DIFFERENCE: MetricDescription<'static> = metric(
+    "weir.ledger.difference",
+    "{record}",
+    Instrument::Gauge,
+    "What does not add up in the ledger: 0 unless Weir has an error.",
+);
+const HEALTHY: MetricDescription<'static> = metric(
+    "weir.integration.healthy",
+    "1",
+    Instrument::Gauge,
+    "1 if the last attempt of the integration worked, 0 if it failed; absent before the first.",
+);
+const POLLS: MetricDescription<'static> = metric(
+    "weir.poll.count",
+    "{poll}",
+    Instrument::Counter,
+    "Polls of a collector; those that failed carry `error.type`.",
+);
 const POLL_DURATION: MetricDescription<'static> =
     metric("weir.poll.duration", "s", Instrument::Gauge, "How long the last poll took.");
 const POLL_POINTS: MetricDescription<'static> =
     metric("weir.poll.points", "{point}", Instrument::Gauge, "Points of the last poll.");
-const POLL_SKIPPED: MetricDescription<'static> =
-    metric("weir.poll.skipped", "{poll}", Instrument::Counter, "Polls that were due while an earlier one was under way.");
+const POLL_SKIPPED: MetricDescription<'static> = metric(
+    "weir.poll.skipped",
+    "{poll}",
+    Instrument::Counter,
+    "Polls that were due while an earlier one was under way.",
+);
 const REQUESTS: MetricDescription<'static> =
     metric("weir.export.requests", "{request}", Instrument::Counter, "Requests to a backend, by outcome.");
 const QUEUE_BYTES: MetricDescription<'static> =
     metric("weir.queue.bytes", "By", Instrument::UpDownCounter, "Bytes in an exporter's queue and under way.");
 const QUEUE_LIMIT: MetricDescription<'static> =
     metric("weir.queue.limit", "By", Instrument::UpDownCounter, "Bound of an exporter's queue.");
-const OLDEST: MetricDescription<'static> =
-    metric("weir.queue.oldest_age", "s", Instrument::Gauge, "Age of the oldest record that waits; absent when none does.");
+const OLDEST: MetricDescription<'static> = metric(
+    "weir.queue.oldest_age",
+    "s",
+    Instrument::Gauge,
+    "Age of the oldest record that waits; absent when none does.",
+);
 
 /// The integration's page.
 pub const ABOUT: About = About {
@@ -58,8 +78,21 @@ pub const ABOUT: About = About {
               but 0 is an error of Weir. Switch it off with `weir: {enabled: false}`.",
     sample: "weir:\n  interval: 10s\n",
     metrics: &[
-        ACCEPTED, DELIVERED, QUEUED, IN_FLIGHT, DROPPED, DIFFERENCE, HEALTHY, POLLS, POLL_DURATION, POLL_POINTS,
-        POLL_SKIPPED, REQUESTS, QUEUE_BYTES, QUEUE_LIMIT, OLDEST,
+        ACCEPTED,
+        DELIVERED,
+        QUEUED,
+        IN_FLIGHT,
+        DROPPED,
+        DIFFERENCE,
+        HEALTHY,
+        POLLS,
+        POLL_DURATION,
+        POLL_POINTS,
+        POLL_SKIPPED,
+        REQUESTS,
+        QUEUE_BYTES,
+        QUEUE_LIMIT,
+        OLDEST,
     ],
     signals: &[Signal::Metrics],
 };

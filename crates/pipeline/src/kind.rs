@@ -87,22 +87,50 @@ pub struct Kind {
 impl Kind {
     /// A collector's kind.
     pub const fn collect<C: Collect>(about: About) -> Kind {
-        Kind { about, role: Role::Collect, on_by_default: false, open: open_collect::<C>, check: check2::<CollectOptions, C::Config>, schemas: schemas2::<CollectOptions, C::Config> }
+        Kind {
+            about,
+            role: Role::Collect,
+            on_by_default: false,
+            open: open_collect::<C>,
+            check: check2::<CollectOptions, C::Config>,
+            schemas: schemas2::<CollectOptions, C::Config>,
+        }
     }
 
     /// A receiver's kind.
     pub const fn receive<R: Receive>(about: About) -> Kind {
-        Kind { about, role: Role::Receive, on_by_default: false, open: open_receive::<R>, check: check1::<R::Config>, schemas: schemas1::<R::Config> }
+        Kind {
+            about,
+            role: Role::Receive,
+            on_by_default: false,
+            open: open_receive::<R>,
+            check: check1::<R::Config>,
+            schemas: schemas1::<R::Config>,
+        }
     }
 
     /// An exporter's kind.
     pub const fn export<E: Export>(about: About) -> Kind {
-        Kind { about, role: Role::Export, on_by_default: false, open: open_export::<E>, check: check2::<ExportOptions, E::Config>, schemas: schemas2::<ExportOptions, E::Config> }
+        Kind {
+            about,
+            role: Role::Export,
+            on_by_default: false,
+            open: open_export::<E>,
+            check: check2::<ExportOptions, E::Config>,
+            schemas: schemas2::<ExportOptions, E::Config>,
+        }
     }
 
     /// The kind of an exporter that speaks HTTP; its blocks understand [`HttpOptions`] too.
     pub const fn http_export<E: HttpExport>(about: About) -> Kind {
-        Kind { about, role: Role::Export, on_by_default: false, open: open_http_export::<E>, check: check3::<ExportOptions, HttpOptions, E::Config>, schemas: schemas3::<ExportOptions, HttpOptions, E::Config> }
+        Kind {
+            about,
+            role: Role::Export,
+            on_by_default: false,
+            open: open_http_export::<E>,
+            check: check3::<ExportOptions, HttpOptions, E::Config>,
+            schemas: schemas3::<ExportOptions, HttpOptions, E::Config>,
+        }
     }
 
     /// The kind of an exporter that speaks HTTP, but not one request and one answer as [`HttpExport`]
@@ -111,7 +139,14 @@ impl Kind {
     where
         E::Config: AsMut<HttpOptions>,
     {
-        Kind { about, role: Role::Export, on_by_default: false, open: open_export_with_http::<E>, check: check3::<ExportOptions, HttpOptions, E::Config>, schemas: schemas3::<ExportOptions, HttpOptions, E::Config> }
+        Kind {
+            about,
+            role: Role::Export,
+            on_by_default: false,
+            open: open_export_with_http::<E>,
+            check: check3::<ExportOptions, HttpOptions, E::Config>,
+            schemas: schemas3::<ExportOptions, HttpOptions, E::Config>,
+        }
     }
 
     /// The same kind, running without being configured.
@@ -144,11 +179,14 @@ impl Kind {
     /// The JSON Schema of a block: the role's options and the integration's own as one object.
     pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
         let mut properties = serde_json::Map::new();
-        properties.insert("enabled".into(), serde_json::json!({
-            "type": "boolean",
-            "default": true,
-            "description": "Whether it runs. Blocks that are written down are on unless they say otherwise.",
-        }));
+        properties.insert(
+            "enabled".into(),
+            serde_json::json!({
+                "type": "boolean",
+                "default": true,
+                "description": "Whether it runs. Blocks that are written down are on unless they say otherwise.",
+            }),
+        );
         let mut required = Vec::new();
         for part in (self.schemas)(generator) {
             let part = part.to_value();
@@ -288,10 +326,7 @@ fn open_collect<C: Collect>(open: Open<'_>) -> Result<Opened, Problems> {
         if context.interval.is_zero() || context.timeout.is_zero() {
             return Err(Fault::configuration("`interval` and `timeout` must be longer than 0s"));
         }
-        let options = CollectOptions {
-            interval: Some(context.interval.into()),
-            timeout: Some(context.timeout.into()),
-        };
+        let options = CollectOptions { interval: Some(context.interval.into()), timeout: Some(context.timeout.into()) };
         let collector: Box<dyn DynCollect> = Box::new(C::new(own, &context)?);
         Ok(Opened::Collect(options, collector))
     });

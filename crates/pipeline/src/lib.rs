@@ -29,9 +29,7 @@ pub mod worker;
 
 pub use intake::{Answer, Intake};
 pub use kind::{About, Kind, Open, Opened, Role};
-pub use weir_config::Problems;
 pub use outcome::{Fault, FaultKind, Outcome, Refused};
-pub use role::{
-    Collect, Config, Context, Delivery, Export, HttpExport, Mount, Receive, Stop, Takes, Watching,
-};
+pub use role::{Collect, Config, Context, Delivery, Export, HttpExport, Mount, Receive, Stop, Takes, Watching};
+pub use weir_config::Problems;
 pub use weir_model::build::{Kind as MetricKind, MetricDescription, MetricsBuilder};

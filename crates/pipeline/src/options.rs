@@ -18,7 +18,6 @@ pub struct CollectOptions {
     pub timeout: Option<Duration>,
 }
 
-
 /// What happens to new records when an exporter's queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

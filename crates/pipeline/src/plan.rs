@@ -55,7 +55,10 @@ impl Member {
     /// The instance name.
     pub fn name(&self) -> &Arc<str> {
         match self {
-            Member::Collect { name, .. } | Member::Receive { name, .. } | Member::Export { name, .. } | Member::Off { name } => name,
+            Member::Collect { name, .. }
+            | Member::Receive { name, .. }
+            | Member::Export { name, .. }
+            | Member::Off { name } => name,
         }
     }
 }
@@ -118,7 +121,8 @@ impl Plan {
     pub fn new(input: Input<'_>) -> Result<Plan, Problems> {
         let (settings, kinds) = (input.settings, input.kinds);
         let telemetry = Arc::new(Telemetry::default());
-        let mut planning = Planning { input: &input, telemetry: telemetry.clone(), members: Vec::new(), problems: Vec::new() };
+        let mut planning =
+            Planning { input: &input, telemetry: telemetry.clone(), members: Vec::new(), problems: Vec::new() };
         let unwritten: Vec<Block> = kinds
             .iter()
             .filter(|kind| kind.on_by_default && !settings.integrations.iter().any(|block| block.kind == kind.name()))
@@ -269,7 +273,8 @@ impl Planning<'_> {
             if known.contains(&name.as_str()) {
                 continue;
             }
-            let nearest = weir_config::nearest(name, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+            let nearest =
+                weir_config::nearest(name, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
             let what = if roles.contains(&Role::Export) { "exporter" } else { "source" };
             let message = format!("there is no {what} `{name}` below `integrations`{}", nearest.unwrap_or_default());
             let item = node.and_then(|node| node.items().get(at)).or(node).cloned();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use weir_model::{Payload, Records, Signal};
 
-use crate::queue::Outlet;
 use crate::keep::Keep;
 use crate::ledger::{Reason, Row};
+use crate::queue::Outlet;
 
 /// The way from one source to one exporter for one signal.
 #[derive(Debug)]

@@ -264,7 +264,8 @@ impl Worker {
     async fn attempt(&self, delivery: &Delivery) -> Outcome {
         let attempt = async {
             // An exporter has its own, shorter timeouts; this one is for the error of having none.
-            let hung = |_| Outcome::Later { after: None, why: format!("no answer within {} s", LONGEST_ATTEMPT.as_secs()) };
+            let hung =
+                |_| Outcome::Later { after: None, why: format!("no answer within {} s", LONGEST_ATTEMPT.as_secs()) };
             tokio::time::timeout(LONGEST_ATTEMPT, self.exporter.export(delivery)).await.unwrap_or_else(hung)
         };
         std::panic::AssertUnwindSafe(attempt)

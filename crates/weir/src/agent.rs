@@ -79,7 +79,7 @@ async fn run_until_stopped(mut loaded: Loaded) -> ExitCode {
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
     }
-    say::note("stopping: what is held is delivered first, 3 s at most (again Ctrl-C: at once)");
+    say::note("\nstopping: what is held is delivered first, 3 s at most (again Ctrl-C: at once)");
     tokio::select! {
         ledger = pipeline.stop() => {
             say::note(&closing(&ledger));
@@ -103,7 +103,11 @@ fn closing(ledger: &[(Key, Counts)]) -> String {
             let reasons = counts.dropped.iter().map(|(reason, records)| format!("{records} {}", reason.name()));
             let left = counts.queued + counts.in_flight;
             let reasons: Vec<String> = reasons.chain((left > 0).then(|| format!("{left} unfinished"))).collect();
-            text.push_str(&format!("\n  {source} → {exporter}: {missing} {} not delivered ({})", signal.name(), reasons.join(", ")));
+            text.push_str(&format!(
+                "\n  {source} → {exporter}: {missing} {} not delivered ({})",
+                signal.name(),
+                reasons.join(", ")
+            ));
         }
     }
     text
@@ -122,8 +126,11 @@ fn introduction(loaded: &mut Loaded) -> String {
         not_watched.extend(watching.not_watched.into_iter().map(|(what, why)| format!("{what}: {why}")));
     }
     let written = |kind: &str| loaded.settings.integrations.iter().any(|block| block.kind == kind);
-    let off: Vec<&str> =
-        kinds.iter().filter(|kind| kind.role == Role::Collect && !kind.on_by_default && !written(kind.name())).map(|kind| kind.name()).collect();
+    let off: Vec<&str> = kinds
+        .iter()
+        .filter(|kind| kind.role == Role::Collect && !kind.on_by_default && !written(kind.name()))
+        .map(|kind| kind.name())
+        .collect();
     if !off.is_empty() {
         not_watched.push(format!("{}: not configured (`weir integrations show NAME` says how)", off.join(", ")));
     }
@@ -132,7 +139,9 @@ fn introduction(loaded: &mut Loaded) -> String {
     for block in loaded.settings.integrations.iter().filter(|block| block.enabled) {
         match role_of(&block.kind) {
             Some(Role::Receive) => rows.push(("receiving", block.name.clone())),
-            Some(Role::Export) if loaded.console_added => rows.push(("sending to", "console: this terminal".to_owned())),
+            Some(Role::Export) if loaded.console_added => {
+                rows.push(("sending to", "console: this terminal".to_owned()))
+            }
             Some(Role::Export) => rows.push(("sending to", block.name.clone())),
             _ => {}
         }

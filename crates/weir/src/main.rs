@@ -12,7 +12,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// Collects metrics, logs and traces, keeps them safe on the way, and delivers them.
 #[derive(Parser)]
-#[command(name = "weir", version, max_term_width = 100, after_help = "Start with `weir agent`: it watches this machine and needs no configuration.")]
+#[command(
+    name = "weir",
+    version,
+    max_term_width = 100,
+    after_help = "Start with `weir agent`: it watches this machine and needs no configuration."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

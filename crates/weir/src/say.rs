@@ -37,8 +37,9 @@ impl FormatTime for TimeOfDay {
 
 /// Weir's own log: standard error, level by `WEIR_LOG` (`info` by default).
 pub fn install_log() {
-    let filter = EnvFilter::try_from_env("WEIR_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,weir=info,weir_pipeline=info,weir_agent=info,weir_system=info,weir_observability=info"));
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("warn,weir=info,weir_pipeline=info,weir_agent=info,weir_system=info,weir_observability=info")
+    });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(TimeOfDay)

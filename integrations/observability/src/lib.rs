@@ -11,4 +11,11 @@ mod webhook;
 use weir_pipeline::Kind;
 
 /// Every integration of this crate.
-pub static ALL: &[Kind] = &[otlp::EXPORTER, otlp::RECEIVER, prometheus::KIND, prometheus_scrape::KIND, console::KIND, webhook::KIND];
+pub static ALL: &[Kind] = &[
+    otlp::EXPORTER,
+    otlp::RECEIVER,
+    prometheus::KIND,
+    prometheus_scrape::KIND,
+    console::KIND,
+    webhook::KIND,
+];

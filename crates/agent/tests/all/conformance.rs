@@ -73,7 +73,11 @@ fn sample(kind: &Kind) -> String {
 #[test]
 fn every_integration_takes_its_own_sample() {
     for kind in kinds() {
-        assert!(kind.about.sample.starts_with(&format!("{}:", kind.name())), "{}: the sample starts with its name", kind.name());
+        assert!(
+            kind.about.sample.starts_with(&format!("{}:", kind.name())),
+            "{}: the sample starts with its name",
+            kind.name()
+        );
         if let Err(problems) = plan(&sample(&kind)) {
             panic!("{}: its own sample is wrong:\n{problems}", kind.name());
         }
@@ -90,7 +94,8 @@ fn every_integration_catches_a_misspelled_option_and_names_the_right_one() {
         let mut wrong = option.clone();
         wrong.remove(wrong.len() / 2);
         let text = format!("{}:\n  {wrong}: 1\n", kind.name());
-        let problems = plan(&text).err().unwrap_or_else(|| panic!("{}: `{wrong}` was accepted", kind.name())).to_string();
+        let problems =
+            plan(&text).err().unwrap_or_else(|| panic!("{}: `{wrong}` was accepted", kind.name())).to_string();
         assert!(problems.contains("sample.yaml:4:5"), "{}: no position in:\n{problems}", kind.name());
         assert!(problems.contains(&format!("`{option}`")), "{}: `{option}` not suggested in:\n{problems}", kind.name());
     }
@@ -163,8 +168,15 @@ fn record(signal: Signal) -> Payload {
     let text = Value::String(common.arena.add(b"conformance"));
     let id = common.arena.add(&[7; 16]);
     Payload::from_records(match signal {
-        Signal::Logs => Records::Logs(Logs { common, records: vec![LogRecord { body: text, time_unix_nano: 1, ..LogRecord::default() }] }),
-        Signal::Traces => Records::Traces(Traces { common, spans: vec![Span { trace_id: id, ..Span::default() }], ..Traces::default() }),
+        Signal::Logs => Records::Logs(Logs {
+            common,
+            records: vec![LogRecord { body: text, time_unix_nano: 1, ..LogRecord::default() }],
+        }),
+        Signal::Traces => Records::Traces(Traces {
+            common,
+            spans: vec![Span { trace_id: id, ..Span::default() }],
+            ..Traces::default()
+        }),
         Signal::Metrics => {
             let mut builder = MetricsBuilder::new("conformance", Vec::new());
             builder.begin(1_700_000_000_000_000_000, 0);
@@ -181,9 +193,13 @@ fn is_right(behaviour: Behaviour, outcome: &Outcome) -> bool {
         Behaviour::Answers(200, _) => true,
         Behaviour::Answers(401, _) => matches!(outcome, Outcome::Unauthorized { .. }),
         Behaviour::Answers(400, _) => matches!(outcome, Outcome::Never { .. } | Outcome::Split { .. }),
-        Behaviour::Answers(404, _) => matches!(outcome, Outcome::Never { .. } | Outcome::Later { .. } | Outcome::Unauthorized { .. }),
+        Behaviour::Answers(404, _) => {
+            matches!(outcome, Outcome::Never { .. } | Outcome::Later { .. } | Outcome::Unauthorized { .. })
+        }
         Behaviour::Answers(413, _) => matches!(outcome, Outcome::Split { .. }),
-        Behaviour::Answers(429, _) => matches!(outcome, Outcome::Later { after: Some(after), .. } if after.as_secs() == 7),
+        Behaviour::Answers(429, _) => {
+            matches!(outcome, Outcome::Later { after: Some(after), .. } if after.as_secs() == 7)
+        }
         // Whether it arrived is not known: it must be sent again.
         _ => matches!(outcome, Outcome::Later { .. }),
     }
@@ -201,7 +217,12 @@ async fn exporter_meets(kind: &Kind, exporter: &Arc<dyn DynExport>, behaviour: B
         if matches!(outcome, Outcome::Later { after: Some(Duration::ZERO), .. }) {
             outcome = attempt().await;
         }
-        assert!(is_right(behaviour, &outcome), "{}: {behaviour:?} with {} gave {outcome:?}", kind.name(), signal.name());
+        assert!(
+            is_right(behaviour, &outcome),
+            "{}: {behaviour:?} with {} gave {outcome:?}",
+            kind.name(),
+            signal.name()
+        );
         if let Outcome::Later { why, .. } | Outcome::Never { why } | Outcome::Unauthorized { why } = &outcome {
             assert!(!why.contains("secret-value"), "{}: a secret in {why}", kind.name());
         }
@@ -214,7 +235,12 @@ async fn exporter_meets(kind: &Kind, exporter: &Arc<dyn DynExport>, behaviour: B
     }
 }
 
-async fn collector_meets(kind: &Kind, collector: &mut Box<dyn DynCollect>, builder: &mut MetricsBuilder, behaviour: Behaviour) {
+async fn collector_meets(
+    kind: &Kind,
+    collector: &mut Box<dyn DynCollect>,
+    builder: &mut MetricsBuilder,
+    behaviour: Behaviour,
+) {
     builder.begin(1, 0);
     let poll = tokio::time::timeout(Duration::from_secs(10), collector.collect(builder)).await;
     let result = poll.unwrap_or_else(|_| panic!("{}: {behaviour:?} held it for ever", kind.name()));

@@ -118,7 +118,9 @@ async fn answer(mut stream: TcpStream, behaviour: Behaviour) {
             while read_request(&mut stream).await {
                 let extra = if status == 429 { "retry-after: 7\r\n" } else { "" };
                 let length = body.len();
-                let text = format!("HTTP/1.1 {status} X\r\ncontent-type: text/html\r\n{extra}content-length: {length}\r\n\r\n{body}");
+                let text = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-type: text/html\r\n{extra}content-length: {length}\r\n\r\n{body}"
+                );
                 if stream.write_all(text.as_bytes()).await.is_err() {
                     return;
                 }

@@ -8,12 +8,8 @@ use std::{env, fs};
 
 use crate::fixture::{Variables, problems_of};
 
-const VARIABLES: Variables = Variables(&[
-    ("PORT", "4318"),
-    ("TOKEN", "hunter2-token"),
-    ("EMPTY", ""),
-    ("WORD", "plain-word"),
-]);
+const VARIABLES: Variables =
+    Variables(&[("PORT", "4318"), ("TOKEN", "hunter2-token"), ("EMPTY", ""), ("WORD", "plain-word")]);
 
 #[test]
 fn every_broken_file_is_explained_as_its_golden_text_says() {
@@ -29,11 +25,7 @@ fn every_broken_file_is_explained_as_its_golden_text_says() {
         cases += 1;
         let text = fs::read_to_string(&path).expect("readable");
         let problems = problems_of("weir.yaml", &text, &VARIABLES);
-        assert!(
-            !problems.is_empty(),
-            "{}: nothing is wrong with it",
-            path.display()
-        );
+        assert!(!problems.is_empty(), "{}: nothing is wrong with it", path.display());
         let printed = format!("{problems}\n");
         let golden = path.with_extension("txt");
         if update {

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use weir_config::{
-    Acknowledge, ByteSize, Document, Duration, Lookup, Settings, Signal, Value, check,
-    property_names, read,
+    Acknowledge, ByteSize, Document, Duration, Lookup, Settings, Signal, Value, check, property_names, read,
 };
 
 use crate::fixture::{Example, Topics, Variables, problems_of};
@@ -20,12 +19,7 @@ fn parse(text: &str) -> Settings {
 
 #[test]
 fn an_empty_file_is_all_defaults() {
-    for text in [
-        "",
-        "# nothing\n",
-        "---\n",
-        "agent:\nintegrations:\nroutes:\nlimits:\ndelivery:\n",
-    ] {
+    for text in ["", "# nothing\n", "---\n", "agent:\nintegrations:\nroutes:\nlimits:\ndelivery:\n"] {
         assert_eq!(parse(text), Settings::default());
     }
     let settings = Settings::default();
@@ -48,24 +42,14 @@ routes:            # optional: by default every record goes to every exporter th
     let lookup = Variables(&[("DATADOG_API_KEY", "key")]);
     let settings = Settings::parse("weir.yaml", text, &lookup).expect("valid");
     assert_eq!(settings.agent.name.as_deref(), Some("web-prod-01"));
-    let names: Vec<&str> = settings
-        .integrations
-        .iter()
-        .map(|block| block.name.as_str())
-        .collect();
+    let names: Vec<&str> = settings.integrations.iter().map(|block| block.name.as_str()).collect();
     assert_eq!(names, ["logs", "prometheus", "datadog"]);
     let route = settings.routes.first().expect("one route");
     assert_eq!(
         (route.from.as_slice(), route.to.as_slice()),
-        (
-            ["logs".to_owned()].as_slice(),
-            ["datadog".to_owned()].as_slice()
-        )
+        (["logs".to_owned()].as_slice(), ["datadog".to_owned()].as_slice())
     );
-    assert_eq!(
-        (route.keep.as_deref(), route.node.line),
-        (Some("severity >= \"WARN\""), 8)
-    );
+    assert_eq!((route.keep.as_deref(), route.node.line), (Some("severity >= \"WARN\""), 8));
 }
 
 #[test]
@@ -87,15 +71,7 @@ integrations:
     let summary: Vec<_> = settings
         .integrations
         .iter()
-        .map(|block| {
-            (
-                block.kind.as_str(),
-                block.name.as_str(),
-                block.enabled,
-                block.line,
-                block.column,
-            )
-        })
+        .map(|block| (block.kind.as_str(), block.name.as_str(), block.enabled, block.line, block.column))
         .collect();
     assert_eq!(
         summary,
@@ -110,8 +86,7 @@ integrations:
         settings
             .integrations
             .iter()
-            .all(|block| matches!(block.node.value, Value::Mapping(_))
-                && block.node.get("enabled").is_none())
+            .all(|block| matches!(block.node.value, Value::Mapping(_)) && block.node.get("enabled").is_none())
     );
 }
 
@@ -123,29 +98,11 @@ fn all_keys_of_the_top_level_are_read() {
          limits: {memory: 64MiB}\ndelivery: {acknowledge: queued}\n",
     );
     assert_eq!(settings.agent.interval, Duration::from_secs(90));
-    let tags: Vec<(&str, &str)> = settings
-        .agent
-        .tags
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()))
-        .collect();
-    assert_eq!(
-        tags,
-        [
-            ("canary", "true"),
-            ("team", "42"),
-            ("version", "1.10"),
-            ("zip", "0123")
-        ]
-    );
-    assert_eq!(
-        settings.routes[1].signals,
-        [Signal::Metrics, Signal::Logs, Signal::Traces]
-    );
-    assert_eq!(
-        settings.routes[1].set,
-        BTreeMap::from([("tier".to_owned(), "1".to_owned())])
-    );
+    let tags: Vec<(&str, &str)> =
+        settings.agent.tags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(tags, [("canary", "true"), ("team", "42"), ("version", "1.10"), ("zip", "0123")]);
+    assert_eq!(settings.routes[1].signals, [Signal::Metrics, Signal::Logs, Signal::Traces]);
+    assert_eq!(settings.routes[1].set, BTreeMap::from([("tier".to_owned(), "1".to_owned())]));
     assert_eq!(settings.limits.memory.bytes(), 64 << 20);
     assert_eq!(settings.delivery.acknowledge, Acknowledge::Queued);
 }
@@ -181,10 +138,7 @@ integrations:
     assert_eq!((example.batch_size, example.max_body.bytes()), (500, 4096));
     assert_eq!(example.weights, BTreeMap::from([(80, 1.0), (443, 0.5)]));
     assert!(matches!(example.topics, Some(Topics::Several(names)) if names == ["a", "b"]));
-    assert_eq!(
-        example.targets[0].headers["Authorization"].expose(),
-        "Bearer 123456"
-    );
+    assert_eq!(example.targets[0].headers["Authorization"].expose(), "Bearer 123456");
     assert_eq!(example.endpoint.join("v1/logs").path(), "/base/v1/logs");
     assert!(problems_of("weir.yaml", text, &lookup).is_empty());
 }
@@ -200,19 +154,9 @@ e: !!str 42
 ";
     let node = Document::parse("f", text, &NOTHING_SET).expect("valid");
     let merged = node.get("c").expect("c");
-    let values: Vec<(&str, &Value)> = merged
-        .entries()
-        .iter()
-        .map(|(key, value)| (key.name.as_str(), &value.value))
-        .collect();
-    assert_eq!(
-        values,
-        [
-            ("x", &Value::Int(9)),
-            ("y", &Value::Int(2)),
-            ("z", &Value::Int(4))
-        ]
-    );
+    let values: Vec<(&str, &Value)> =
+        merged.entries().iter().map(|(key, value)| (key.name.as_str(), &value.value)).collect();
+    assert_eq!(values, [("x", &Value::Int(9)), ("y", &Value::Int(2)), ("z", &Value::Int(4))]);
     assert_eq!(node.get("d"), node.get("a"));
     assert_eq!(node.get("e").and_then(|node| node.as_str()), Some("42"));
 }
@@ -233,10 +177,7 @@ fn the_keys_of_a_type_are_known_by_name() {
     assert_eq!(names, ["interval", "tags"]);
     let schema = Settings::schema();
     for key in ["agent", "integrations", "routes", "limits", "delivery"] {
-        assert!(
-            schema.pointer(&format!("/properties/{key}")).is_some(),
-            "{key}"
-        );
+        assert!(schema.pointer(&format!("/properties/{key}")).is_some(), "{key}");
     }
 }
 
@@ -249,24 +190,11 @@ fn the_file_with_every_known_integration_is_understood() {
         .filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
         .collect();
     let settings = Settings::parse("weir.yaml", text, &AllSet).expect("valid");
-    let read: Vec<&str> = settings
-        .integrations
-        .iter()
-        .map(|block| block.name.as_str())
-        .collect();
+    let read: Vec<&str> = settings.integrations.iter().map(|block| block.name.as_str()).collect();
     assert_eq!(read, names);
     assert!(names.len() > 20, "{names:?}");
-    let influxdb = settings
-        .integrations
-        .iter()
-        .find(|block| block.name == "influxdb")
-        .expect("influxdb");
-    assert!(
-        influxdb
-            .node
-            .get("version")
-            .is_some_and(|node| node.value == Value::Int(2))
-    );
+    let influxdb = settings.integrations.iter().find(|block| block.name == "influxdb").expect("influxdb");
+    assert!(influxdb.node.get("version").is_some_and(|node| node.value == Value::Int(2)));
 }
 
 /// Every variable is set.
@@ -288,8 +216,7 @@ fn typos_in_a_block_that_is_switched_off_are_found_and_its_variables_are_not() {
         "integrations:\n  example:\n    enabled: false\n    endpoint: ${NOT_SET}\n    timeout: ${NOT_SET}\n    tmeout: 1s\n",
     );
     let block = &settings.integrations[0];
-    let problems =
-        check::<Example>("weir.yaml", &block.node, &block.path(), &[]).expect_err("a typo");
+    let problems = check::<Example>("weir.yaml", &block.node, &block.path(), &[]).expect_err("a typo");
     assert_eq!(
         problems.to_string(),
         "weir.yaml:6:5: integrations.example: unknown key `tmeout`; did you mean `timeout`?"

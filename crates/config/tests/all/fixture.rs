@@ -6,8 +6,7 @@ use std::io;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_config::{
-    ByteSize, Duration, Endpoint, Lookup, Problems, Secret, Settings, SocketAddress, Text, check,
-    read_with,
+    ByteSize, Duration, Endpoint, Lookup, Problems, Secret, Settings, SocketAddress, Text, check, read_with,
 };
 
 /// Options that every integration has.
@@ -162,10 +161,7 @@ impl Lookup for Variables {
     fn file(&self, path: &str) -> io::Result<String> {
         match self.variable(path) {
             Some(content) => Ok(content),
-            None => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "No such file or directory (os error 2)",
-            )),
+            None => Err(io::Error::new(io::ErrorKind::NotFound, "No such file or directory (os error 2)")),
         }
     }
 }
@@ -177,10 +173,8 @@ pub fn problems_of(file: &str, text: &str, lookup: &dyn Lookup) -> Problems {
     for block in &settings.integrations {
         let (common, own) = block.node.split(&COMMON);
         let path = block.path();
-        let mut results = vec![
-            check::<Common>(file, &common, &path, &[]),
-            check::<Example>(file, &own, &path, &COMMON),
-        ];
+        let mut results =
+            vec![check::<Common>(file, &common, &path, &[]), check::<Example>(file, &own, &path, &COMMON)];
         if can_read {
             results.push(read_with::<Common>(file, &common, &path, &[]).map(drop));
             results.push(read_with::<Example>(file, &own, &path, &COMMON).map(drop));

@@ -101,27 +101,13 @@ fn files_that_grow_without_bound_are_refused() {
     let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let alias = format!("*a{}", level - 1);
-        laughs.push_str(&format!(
-            "a{level}: &a{level} [{}]\n",
-            vec![alias; 10].join(", ")
-        ));
+        laughs.push_str(&format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", ")));
     }
-    let large_text = format!(
-        "a: &a {}\nb: [{}]\n",
-        "x".repeat(1 << 20),
-        vec!["*a"; 100].join(", ")
-    );
+    let large_text = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 100].join(", "));
     let deep_text = "[".repeat(10_000);
-    let deep_lines: String = (0..100)
-        .map(|level| format!("{}a:\n", " ".repeat(level)))
-        .collect();
-    let deep_aliases = format!(
-        "a: &a {}{}\nb: {}*a{}\n",
-        "[".repeat(40),
-        "]".repeat(40),
-        "[".repeat(40),
-        "]".repeat(40)
-    );
+    let deep_lines: String = (0..100).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+    let deep_aliases =
+        format!("a: &a {}{}\nb: {}*a{}\n", "[".repeat(40), "]".repeat(40), "[".repeat(40), "]".repeat(40));
     let itself = "a: &a [*a]\n".to_owned();
     for (text, words) in [
         (laughs, "too large"),
@@ -131,9 +117,7 @@ fn files_that_grow_without_bound_are_refused() {
         (deep_aliases, "inside each other"),
         (itself, "repeats"),
     ] {
-        let problems = Document::parse("f", &text, &LOOKUP)
-            .expect_err("refused")
-            .to_string();
+        let problems = Document::parse("f", &text, &LOOKUP).expect_err("refused").to_string();
         assert!(problems.contains(words), "{problems}");
     }
 }

@@ -34,24 +34,13 @@ fn a_variable_in_any_wrong_place_is_named_but_not_shown() {
     ] {
         for reference in ["SECRET", "NUMERIC"] {
             for (open, close) in [("", ""), ("\"", "\"")] {
-                let endpoint = if option == "endpoint" {
-                    ""
-                } else {
-                    "    endpoint: http://a\n"
-                };
-                let text = format!(
-                    "integrations:\n  example:\n{endpoint}    {option}: {open}${{{reference}}}{close}\n"
-                );
+                let endpoint = if option == "endpoint" { "" } else { "    endpoint: http://a\n" };
+                let text =
+                    format!("integrations:\n  example:\n{endpoint}    {option}: {open}${{{reference}}}{close}\n");
                 let problems = problems_of("weir.yaml", &text, &LOOKUP).to_string();
                 if !(option == "max_body" && reference == "NUMERIC") {
-                    assert!(
-                        problems.contains(&format!("{option}: ")),
-                        "{text}{problems}"
-                    );
-                    assert!(
-                        problems.contains(&format!("${{{reference}}}")),
-                        "{text}{problems}"
-                    );
+                    assert!(problems.contains(&format!("{option}: ")), "{text}{problems}");
+                    assert!(problems.contains(&format!("${{{reference}}}")), "{text}{problems}");
                 }
                 assert_hidden(&problems);
             }
@@ -84,14 +73,8 @@ fn a_variable_at_the_top_level_is_not_shown() {
 
 #[test]
 fn a_secret_written_into_the_file_with_the_wrong_type_is_not_shown() {
-    for value in [
-        "98765432123456",
-        "[hunter2]",
-        "{a: hunter2}",
-        "1.98765432123456",
-    ] {
-        let text =
-            format!("integrations:\n  example:\n    endpoint: http://a\n    api_key: {value}\n");
+    for value in ["98765432123456", "[hunter2]", "{a: hunter2}", "1.98765432123456"] {
+        let text = format!("integrations:\n  example:\n    endpoint: http://a\n    api_key: {value}\n");
         let problems = problems_of("weir.yaml", &text, &LOOKUP).to_string();
         assert!(problems.contains("api_key: expected text"), "{problems}");
         assert_hidden(&problems);
@@ -101,11 +84,7 @@ fn a_secret_written_into_the_file_with_the_wrong_type_is_not_shown() {
 
 #[test]
 fn a_password_in_a_malformed_url_is_not_shown() {
-    for url in [
-        "htp://me:hunter2@host",
-        "http://me:hunter2@ho st",
-        "http://me:hunter2@host:99999",
-    ] {
+    for url in ["htp://me:hunter2@host", "http://me:hunter2@ho st", "http://me:hunter2@host:99999"] {
         let text = format!("integrations: {{example: {{endpoint: '{url}'}}}}");
         assert_hidden(&problems_of("weir.yaml", &text, &LOOKUP).to_string());
     }
@@ -117,11 +96,7 @@ fn debug_prints_of_all_that_is_read_show_no_secret() {
     let settings = Settings::parse("weir.yaml", text, &LOOKUP).expect("valid");
     let block = &settings.integrations[0];
     let example: Example = read("weir.yaml", &block.node, &block.path()).expect("valid");
-    for printed in [
-        format!("{settings:?}"),
-        format!("{settings:#?}"),
-        format!("{example:?}"),
-    ] {
+    for printed in [format!("{settings:?}"), format!("{settings:#?}"), format!("{example:?}")] {
         assert_hidden(&printed);
         assert!(printed.contains("api_key"), "{printed}");
     }

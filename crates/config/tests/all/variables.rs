@@ -32,10 +32,7 @@ fn references_are_replaced_anywhere_in_a_scalar() {
     assert_eq!(text("\"${HOST}\""), "web-1");
     assert_eq!(text("http://${HOST}:${PORT}/x"), "http://web-1:8080/x");
     assert_eq!(text("${REGION:-us-west-2}"), "us-west-2");
-    assert_eq!(
-        text("${URL:-http://localhost:4318}"),
-        "http://localhost:4318"
-    );
+    assert_eq!(text("${URL:-http://localhost:4318}"), "http://localhost:4318");
     assert_eq!(text("'${EMPTY:-fallback}'"), "fallback");
     assert_eq!(text("'${EMPTY}'"), "");
     assert_eq!(text("'${NONE:-}'"), "");
@@ -84,10 +81,7 @@ fn the_real_lookup_reads_files_within_a_bound() {
     std::fs::write(path("small"), "content\n").expect("written");
     std::fs::write(path("large"), vec![b'x'; (1 << 20) + 1]).expect("written");
     assert_eq!(Environment.file(&path("small")).expect("read"), "content\n");
-    let error = Environment
-        .file(&path("large"))
-        .expect_err("too large")
-        .to_string();
+    let error = Environment.file(&path("large")).expect_err("too large").to_string();
     assert!(error.contains("more than 1 MiB"), "{error}");
     assert!(Environment.file(&path("absent")).is_err());
     assert!(Environment.variable("PATH").is_some());

@@ -93,7 +93,10 @@ pub fn logs<S: AsRef<str>>(bodies: impl IntoIterator<Item = S>) -> Payload {
     common.scopes.push(Scope::default());
     let records = bodies
         .into_iter()
-        .map(|body| LogRecord { body: Value::String(common.arena.add(body.as_ref().as_bytes())), ..LogRecord::default() })
+        .map(|body| LogRecord {
+            body: Value::String(common.arena.add(body.as_ref().as_bytes())),
+            ..LogRecord::default()
+        })
         .collect();
     Payload::from_records(Records::Logs(Logs { common, records }))
 }

@@ -37,7 +37,8 @@ fn dropped(counts: &Counts, reason: Reason) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn a_sender_hears_stored_only_after_every_exporter_took_it() {
     let (fast, slow) = (Backend::scripted([]), Backend::scripted([later(), later()]));
-    let (pipeline, intake) = start(plan(vec![("fast", patient(), fast.clone()), ("slow", patient(), slow.clone())])).await;
+    let (pipeline, intake) =
+        start(plan(vec![("fast", patient(), fast.clone()), ("slow", patient(), slow.clone())])).await;
     assert_eq!(intake.offer(logs(["a", "b"])).await, Answer::Stored);
     assert_eq!(slow.taken(), ["a", "b"]);
     assert_eq!(slow.attempts(), 3);
@@ -75,7 +76,8 @@ async fn a_partial_refusal_counts_exactly_the_refused_records() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_is_split_loses_only_its_bad_record() {
-    let backend = Backend::judging(|bodies| if bodies.contains(&"bad".to_owned()) { split() } else { Outcome::Accepted });
+    let backend =
+        Backend::judging(|bodies| if bodies.contains(&"bad".to_owned()) { split() } else { Outcome::Accepted });
     let (pipeline, intake) = start(plan(vec![("one", patient(), backend.clone())])).await;
     let answer = intake.offer(logs(["1", "2", "bad", "3", "4", "5", "6"])).await;
     assert_eq!(answer, Answer::Refused { records: 1, why: "too large".into() });
@@ -136,7 +138,8 @@ async fn drop_oldest_keeps_the_newest_and_counts_the_rest() {
         open -= 1;
         if open >= 0 { later() } else { Outcome::Accepted }
     });
-    let options = ExportOptions { queue_size: Some(ByteSize::from_bytes(3_000)), when_full: WhenFull::DropOldest, ..patient() };
+    let options =
+        ExportOptions { queue_size: Some(ByteSize::from_bytes(3_000)), when_full: WhenFull::DropOldest, ..patient() };
     let (pipeline, intake) = start(plan(vec![("one", options, backend.clone())])).await;
     for at in 0..20 {
         intake.push(logs([format!("{at:04}{}", "x".repeat(500))]));
@@ -207,7 +210,10 @@ async fn stopping_with_a_dead_backend_ends_within_five_seconds_and_counts_what_i
 async fn records_that_no_exporter_takes_are_refused_and_counted() {
     let (pipeline, intake) = start(plan(Vec::new())).await;
     let answer = intake.offer(logs(["a"])).await;
-    assert!(matches!(&answer, Answer::Refused { records: 1, why } if why.contains("no exporter takes logs")), "{answer:?}");
+    assert!(
+        matches!(&answer, Answer::Refused { records: 1, why } if why.contains("no exporter takes logs")),
+        "{answer:?}"
+    );
     assert_eq!(dropped(&counts(&pipeline.stop().await, "-"), Reason::NoRoute), 1);
 }
 

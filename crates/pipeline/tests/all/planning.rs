@@ -2,12 +2,19 @@
 
 use weir_config::{Environment, Settings};
 use weir_pipeline::Problems;
-use weir_pipeline::plan::{Input, Plan};
 use weir_pipeline::itself::KIND;
+use weir_pipeline::plan::{Input, Plan};
 
 fn problems(text: &str) -> String {
     let (settings, problems) = Settings::inspect("weir.yaml", text, &Environment);
-    let input = Input { file: "weir.yaml", settings: &settings, problems, kinds: &[KIND], planned: &["kafka"], resource: Vec::new() };
+    let input = Input {
+        file: "weir.yaml",
+        settings: &settings,
+        problems,
+        kinds: &[KIND],
+        planned: &["kafka"],
+        resource: Vec::new(),
+    };
     Plan::new(input).err().map(|problems: Problems| problems.to_string()).unwrap_or_default()
 }
 

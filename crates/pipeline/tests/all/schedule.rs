@@ -52,9 +52,8 @@ async fn a_collector_that_panics_or_fails_is_polled_again() {
     let collector = Polled(move |_: &mut MetricsBuilder| {
         let at = counter.fetch_add(1, Ordering::Relaxed);
         assert!(at != 0, "a collector's bug");
-        Box::pin(async move {
-            if at == 1 { Err(Fault::new(FaultKind::Unreachable, "nobody there")) } else { Ok(()) }
-        }) as _
+        Box::pin(async move { if at == 1 { Err(Fault::new(FaultKind::Unreachable, "nobody there")) } else { Ok(()) } })
+            as _
     });
     let mut plan = plan(Vec::new());
     plan.members.push(member("moody", every(10, 5), Box::new(collector)));

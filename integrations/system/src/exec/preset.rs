@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_model::build::metric;
-use weir_pipeline::MetricKind::{Gauge, UpDownCounter};
 use weir_pipeline::MetricDescription;
+use weir_pipeline::MetricKind::{Gauge, UpDownCounter};
 
 use super::config::{CommandConfig, CommandLine, Format};
 use super::sample::{ValueConfig, ValueKind};
