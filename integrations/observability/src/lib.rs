@@ -2,6 +2,7 @@
 
 mod console;
 mod credentials;
+mod file;
 mod otlp;
 mod prometheus;
 mod prometheus_scrape;
@@ -17,5 +18,6 @@ pub static ALL: &[Kind] = &[
     prometheus::KIND,
     prometheus_scrape::KIND,
     console::KIND,
+    file::KIND,
     webhook::KIND,
 ];
