@@ -62,7 +62,7 @@ enum Fsync {
 
 const ABOUT: About = About {
     name: "file",
-    summary: "writes metrics, logs and traces to a local file, one JSON object per line",
+    summary: "Writes metrics, logs and traces to a local file, one JSON object per line",
     details: r#"Appends what it gets to one file, in order: to keep a copy, or to hand it to another program or network.
 
 **Formats.** `json` writes one object per metric point, log record or span, as the encoding `ndjson` of `webhook` does.

@@ -76,7 +76,7 @@ pub struct Config {
 
 const ABOUT: About = About {
     name: "webhook",
-    summary: "sends metrics, logs and traces to any HTTP address, as JSON, NDJSON, OTLP/JSON or text",
+    summary: "Sends metrics, logs and traces to any HTTP address, as JSON, NDJSON, OTLP/JSON or text",
     details: r#"Sends batches of records by `POST`, `PUT` or `PATCH` to one or several addresses.
 
 **Encodings.** `json` is an array of objects, `ndjson` the same objects one per line, `otlp_json` an OTLP/JSON

@@ -110,7 +110,8 @@ fn every_option_is_explained_and_every_metric_has_unit_and_help() {
             let explained = option.get("description").is_some() || option.get("$ref").is_some();
             assert!(explained, "{}: option `{name}` is not explained", kind.name());
         }
-        assert!(!kind.about.summary.is_empty() && !kind.about.summary.ends_with('.'), "{}", kind.name());
+        let summary = kind.about.summary;
+        assert!(summary.starts_with(char::is_uppercase) && !summary.ends_with('.'), "{}: {summary}", kind.name());
         assert!(kind.about.details.len() > 80, "{}: its page says too little", kind.name());
         for metric in kind.about.metrics {
             assert!(metric.help.ends_with('.'), "{}: help of {} is no sentence", kind.name(), metric.name);

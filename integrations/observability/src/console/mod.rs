@@ -78,7 +78,7 @@ enum Output {
 
 const ABOUT: About = About {
     name: "console",
-    summary: "shows metrics, logs and traces in the terminal, readable at a glance",
+    summary: "Shows metrics, logs and traces in the terminal, readable at a glance",
     details: r#"Writes what it gets to standard output or standard error. Nothing has to be set up; it is the quickest way to
 see whether a source works.
 
