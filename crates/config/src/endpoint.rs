@@ -44,7 +44,12 @@ impl FromStr for Endpoint {
         if !lower.starts_with("http://") && !lower.starts_with("https://") {
             return Err(InvalidValue::new("it must start with `http://` or `https://`"));
         }
-        let url = Url::parse(text).map_err(|error| InvalidValue::new(error.to_string()))?;
+        let url = Url::parse(text).map_err(|error| match error {
+            url::ParseError::IdnaError | url::ParseError::InvalidDomainCharacter => {
+                InvalidValue::new("the host name holds a character that host names do not have")
+            }
+            other => InvalidValue::new(other.to_string()),
+        })?;
         if url.host_str().is_none_or(str::is_empty) {
             return Err(InvalidValue::new("the host name is missing"));
         }
@@ -133,7 +138,7 @@ mod tests {
             ("tcp://mqtt:1883", "must start with"),
             ("http://", "host"),
             ("http://host:99999", "port"),
-            ("http://ho st", "domain"),
+            ("http://ho st", "host name holds a character"),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");

@@ -33,14 +33,14 @@ impl StatusClass {
 }
 
 /// The delay that a `Retry-After` header asks for, in seconds or as an HTTP date (RFC 9110 §10.2.3).
-/// A date in the past is no delay; an unreadable value is none.
+/// No delay (zero, a date in the past) and an unreadable value are none.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds)).filter(|delay| !delay.is_zero());
     }
     let at = httpdate::parse_http_date(value).ok()?;
-    Some(at.duration_since(now).unwrap_or_default())
+    at.duration_since(now).ok().filter(|delay| !delay.is_zero())
 }
 
 #[cfg(test)]
@@ -56,7 +56,8 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         assert_eq!(retry_after(&header("120"), now), Some(Duration::from_secs(120)));
         assert_eq!(retry_after(&header("Sun, 06 Nov 1994 08:50:07 GMT"), now), Some(Duration::from_secs(30)));
-        assert_eq!(retry_after(&header("Sun, 06 Nov 1994 08:00:00 GMT"), now), Some(Duration::ZERO));
+        assert_eq!(retry_after(&header("Sun, 06 Nov 1994 08:00:00 GMT"), now), None);
+        assert_eq!(retry_after(&header("0"), now), None);
         assert_eq!(retry_after(&header("soon"), now), None);
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }

@@ -275,8 +275,13 @@ impl Planning<'_> {
             }
             let nearest =
                 weir_config::nearest(name, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
-            let what = if roles.contains(&Role::Export) { "exporter" } else { "source" };
-            let message = format!("there is no {what} `{name}` below `integrations`{}", nearest.unwrap_or_default());
+            let (what, other) =
+                if roles.contains(&Role::Export) { ("exporter", "a source") } else { ("source", "an exporter") };
+            let message = if self.input.settings.integrations.iter().any(|block| block.name == *name) {
+                format!("`{name}` is {other}, no {what}")
+            } else {
+                format!("there is no {what} `{name}` below `integrations`{}", nearest.unwrap_or_default())
+            };
             let item = node.and_then(|node| node.items().get(at)).or(node).cloned();
             let item = item.unwrap_or_else(|| Node::new(Value::Null, 1, 1));
             self.problem(&item, path, message, None);

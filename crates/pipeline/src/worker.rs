@@ -305,6 +305,11 @@ impl Worker {
             Outcome::Split { .. } => {
                 count(&self.attempts.failed);
             }
+            // "At once, in another way": versions of a protocol were settled, nothing is wrong.
+            Outcome::Later { after: Some(Duration::ZERO), why } => {
+                count(&self.attempts.failed);
+                tracing::info!("{}: {why}", self.name);
+            }
             Outcome::Never { why } | Outcome::Later { why, .. } | Outcome::Unauthorized { why } => {
                 count(&self.attempts.failed);
                 self.board.unhealthy(&self.name, why);
