@@ -7,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "the helpers of tests fail loudly too"
+    reason = "test code fails loudly"
 )]
 
 mod harness;

@@ -1,6 +1,6 @@
 //! Rules of the repository that a compiler does not check. `make lint` runs these alone.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "the helpers of tests fail loudly too")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "test code fails loudly")]
 
 mod arrows;
 mod file_size;

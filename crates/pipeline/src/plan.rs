@@ -8,6 +8,7 @@ use weir_config::{Acknowledge, Block, Node, Problem, Problems, Settings, Value};
 use weir_model::Signal;
 use weir_model::build::MetricsBuilder;
 
+use crate::intake::Intake;
 use crate::keep::Keep;
 use crate::kind::{Kind, Open, Opened, Role};
 use crate::options::{CollectOptions, ExportOptions, LONGEST_POLL};
@@ -151,6 +152,20 @@ impl Plan {
             _ => None,
         };
         self.members.iter_mut().filter_map(look).collect()
+    }
+
+    /// Where every receiver will listen.
+    pub fn listening(&self) -> Vec<(Arc<str>, Vec<String>)> {
+        let addresses = |member: &Member| match member {
+            Member::Receive { name, receiver } => {
+                // Its routes are not used, so it does not matter where they lead.
+                let nowhere = Intake::new(name.clone(), Arc::default(), self.telemetry.clone(), self.acknowledge);
+                let mounts = receiver.mounts(&nowhere);
+                Some((name.clone(), mounts.iter().map(|mount| mount.address.to_string()).collect()))
+            }
+            _ => None,
+        };
+        self.members.iter().filter_map(addresses).collect()
     }
 
     /// Whether anything is exported.

@@ -135,10 +135,12 @@ fn introduction(loaded: &mut Loaded) -> String {
         not_watched.push(format!("{}: not configured (`weir integrations show NAME` says how)", off.join(", ")));
     }
     rows.extend(not_watched.into_iter().map(|line| ("not watching", line)));
+    for (name, addresses) in loaded.plan.listening() {
+        rows.push(("receiving", format!("{name}: {}", addresses.join(", "))));
+    }
     let role_of = |name: &str| kinds.iter().find(|kind| kind.name() == name).map(|kind| kind.role);
     for block in loaded.settings.integrations.iter().filter(|block| block.enabled) {
         match role_of(&block.kind) {
-            Some(Role::Receive) => rows.push(("receiving", block.name.clone())),
             Some(Role::Export) if loaded.console_added => {
                 rows.push(("sending to", "console: this terminal".to_owned()))
             }

@@ -5,7 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "the helpers of tests fail loudly too"
+    reason = "test code fails loudly"
 )]
 
 mod conformance;

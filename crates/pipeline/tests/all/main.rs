@@ -1,7 +1,7 @@
 //! Tests of the pipeline as integrations see it: real queues, workers and ledger, a backend that
 //! answers as it is told.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "the helpers of tests fail loudly too")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test code fails loudly")]
 
 mod backend;
 mod delivery;
