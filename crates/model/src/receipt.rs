@@ -143,11 +143,6 @@ impl Receipt {
         !self.parts.is_empty() && self.parts.iter().all(|part| part.withdrawn.load(Ordering::Acquire))
     }
 
-    /// Whether a source waits for it.
-    pub fn is_claimed(&self) -> bool {
-        !self.parts.is_empty()
-    }
-
     fn put(&mut self, verdict: Verdict) {
         if !self.settled {
             self.settled = true;

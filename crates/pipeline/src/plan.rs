@@ -167,11 +167,6 @@ impl Plan {
         };
         self.members.iter().filter_map(addresses).collect()
     }
-
-    /// Whether anything is exported.
-    pub fn has_exporter(&self) -> bool {
-        self.members.iter().any(|member| matches!(member, Member::Export { .. }))
-    }
 }
 
 /// The block of an integration that runs without being configured.

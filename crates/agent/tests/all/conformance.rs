@@ -188,7 +188,8 @@ fn record(signal: Signal) -> Payload {
     })
 }
 
-/// What an outcome must be, whatever the backend; `None` where backends may differ.
+/// Whether an outcome is right, whatever the backend. A 200 with a body that is no answer of the
+/// protocol is judged by each exporter's own tests: not every protocol has a body to look at.
 fn is_right(behaviour: Behaviour, outcome: &Outcome) -> bool {
     match behaviour {
         Behaviour::Answers(200, _) => true,

@@ -1,7 +1,7 @@
 //! A backend that answers as it is told and keeps what it took.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use weir_model::logs::{LogRecord, Logs};
@@ -67,7 +67,8 @@ impl DynExport for Backend {
                 seen.attempts += 1;
                 seen.at.push(tokio::time::Instant::now());
             }
-            let outcome = (self.judge.lock().unwrap())(&bodies);
+            // A judge may panic on purpose; it is asked again all the same.
+            let outcome = (self.judge.lock().unwrap_or_else(PoisonError::into_inner))(&bodies);
             if outcome == Outcome::Accepted {
                 self.seen.lock().unwrap().taken.extend(bodies);
             }
