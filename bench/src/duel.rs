@@ -68,7 +68,7 @@ fn collector_arguments(file: String) -> Vec<String> {
 
 fn weir_config(port: u16, sink: u16, more: &str) -> String {
     format!(
-        "integrations:\n  host: {{enabled: false}}\n  weir: {{enabled: false}}\n  \
+        "integrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
          otlp_receiver: {{http: \"127.0.0.1:{port}\", grpc: \"127.0.0.1:{}\"}}\n  \
          otlp: {{endpoint: \"http://127.0.0.1:{sink}\", compression: none}}\n{more}",
         free_port()

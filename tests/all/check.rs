@@ -10,7 +10,7 @@ use crate::harness::{free_port, seconds, wait_for};
 /// Exit code and the line about an integration.
 fn check(name: &str, options: &str) -> (i32, String) {
     let config = ConfigFile::new(&format!(
-        "integrations:\n  host: {{enabled: false}}\n  weir: {{enabled: false}}\n  {name}: {options}\n"
+        "integrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  {name}: {options}\n"
     ));
     let output = run(&["check", "--config", config.path()]);
     let text = said(&output);
@@ -65,7 +65,7 @@ async fn check_tells_four_answers_of_otlp_apart() {
     let capture = Capture::start().await;
     let (grpc, http, closed) = (free_port(), free_port(), free_port());
     let receiver = format!(
-        "integrations:\n  host: {{enabled: false}}\n  weir: {{enabled: false}}\n  \
+        "integrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
          otlp_receiver: {{grpc: \"127.0.0.1:{grpc}\", http: \"127.0.0.1:{http}\", bearer_token: right-key}}\n{}",
         capture.exporter("otlp")
     );

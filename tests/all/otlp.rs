@@ -58,7 +58,7 @@ async fn relay(python: &Path, collector: &Path, protocol: &str) {
     let collector = Collector::start(collector, &behind_collector).await;
     let (second_grpc, second_http) = (free_port(), free_port());
     let second = format!(
-        "integrations:\n  host: {{enabled: false}}\n  weir: {{enabled: false}}\n  \
+        "integrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
          otlp_receiver: {{grpc: \"127.0.0.1:{second_grpc}\", http: \"127.0.0.1:{second_http}\"}}\n{}",
         behind_agent.exporter("otlp")
     );
@@ -67,7 +67,7 @@ async fn relay(python: &Path, collector: &Path, protocol: &str) {
     let first = Agent::start(
         "first weir",
         &format!(
-            "integrations:\n  host: {{enabled: false}}\n  weir: {{enabled: false}}\n  \
+            "integrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
              otlp_receiver: {{grpc: \"127.0.0.1:{grpc}\", http: \"127.0.0.1:{http}\"}}\n  \
              otlp/agent: {{protocol: grpc, endpoint: \"http://127.0.0.1:{second_grpc}\"}}\n  \
              otlp/collector: {{endpoint: \"http://127.0.0.1:{}\"}}\n",

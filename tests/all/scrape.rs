@@ -64,7 +64,7 @@ async fn compare(program: &Path, exporter: &Path) {
     let agent = Agent::start(
         "weir",
         &format!(
-            "agent: {{interval: 1s}}\nintegrations:\n  host: {{enabled: false}}\n  weir: {{enabled: false}}\n  \
+            "agent: {{interval: 1s}}\nintegrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
              prometheus_scrape: {{targets: [\"http://{}/metrics\", \"http://{}/metrics\"]}}\n  \
              prometheus: {{endpoint: \"{}\"}}\n",
             exporter.address,

@@ -25,7 +25,6 @@ pub const PLANNED: &[&str] = &[
     "dynatrace",
     "ebpf",
     "elasticsearch",
-    "file",
     "gcp",
     "hyperdx",
     "influxdb",

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use weir_config::{Environment, Problems, Settings};
 use weir_pipeline::plan::{Input, Plan, default_block};
+use weir_pipeline::{Kind, Role};
 
+use crate::agent_config_json;
 use crate::kinds::{PLANNED, kinds};
 
 /// Where the configuration comes from.
@@ -33,6 +35,40 @@ impl Source {
             Source::Defaults => "defaults".to_owned(),
             Source::File(file) => file.display().to_string(),
         }
+    }
+}
+
+/// The program that reads the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `weir agent`: what is collected and not exported anywhere is shown in the terminal.
+    Agent,
+    /// `weir up`: this machine and its processes are watched, and a server with a store is there.
+    Up {
+        /// Whether OTLP is received on its usual ports.
+        otlp: bool,
+    },
+    /// `weir server`: only what others send, and what the file says.
+    Server,
+}
+
+/// The names under which a server takes part in its own pipeline: what it is sent, and its store.
+pub const SERVER_MEMBERS: &[(&str, Role)] = &[("api", Role::Receive), ("store", Role::Export)];
+
+impl Program {
+    /// The kinds, with those on by default that this program wants.
+    fn kinds(self) -> Vec<Kind> {
+        let mut kinds = kinds();
+        for kind in &mut kinds {
+            kind.on_by_default = match self {
+                Program::Agent => kind.on_by_default,
+                Program::Up { otlp } => {
+                    kind.on_by_default || kind.name() == "process" || (otlp && kind.name() == "otlp_receiver")
+                }
+                Program::Server => kind.on_by_default && kind.name() == "internal",
+            };
+        }
+        kinds
     }
 }
 
@@ -81,7 +117,7 @@ impl std::fmt::Display for LoadError {
 ///
 /// # Errors
 /// [`LoadError`] with all problems of the file.
-pub fn load(source: Source) -> Result<Loaded, LoadError> {
+pub fn load(source: Source, program: Program) -> Result<Loaded, LoadError> {
     let name = source.name();
     let text = match &source {
         Source::Defaults => String::new(),
@@ -89,12 +125,12 @@ pub fn load(source: Source) -> Result<Loaded, LoadError> {
             std::fs::read_to_string(file).map_err(|error| LoadError::Unreadable { file: file.clone(), error })?
         }
     };
-    let (mut settings, problems) = Settings::inspect(&name, &text, &Environment);
-    let kinds = kinds();
+    let (mut settings, problems) = read_settings(&name, &text);
+    let kinds = program.kinds();
     let exports = |block: &weir_config::Block| {
-        block.enabled && !kinds.iter().any(|kind| kind.name() == block.kind && kind.role != weir_pipeline::Role::Export)
+        block.enabled && !kinds.iter().any(|kind| kind.name() == block.kind && kind.role != Role::Export)
     };
-    let console_added = problems.is_empty() && !settings.integrations.iter().any(exports);
+    let console_added = program == Program::Agent && problems.is_empty() && !settings.integrations.iter().any(exports);
     if console_added {
         settings.integrations.retain(|block| block.kind != "console");
         settings.integrations.push(default_block("console"));
@@ -102,13 +138,19 @@ pub fn load(source: Source) -> Result<Loaded, LoadError> {
     let host_name = settings.agent.name.clone().unwrap_or_else(host_name);
     let mut resource = vec![("host.name".to_owned(), host_name.clone())];
     resource.extend(settings.agent.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
-    let input = Input { file: &name, settings: &settings, problems, kinds: &kinds, planned: PLANNED, resource };
+    let added = if program == Program::Agent { &[] } else { SERVER_MEMBERS };
+    let input = Input { file: &name, settings: &settings, problems, kinds: &kinds, planned: PLANNED, added, resource };
     let plan = Plan::new(input).map_err(LoadError::Wrong)?;
     Ok(Loaded { source, settings, plan, host_name, console_added })
 }
 
+/// The settings in a text: Weir's own YAML, or the agent monitor's JSON.
+pub(crate) fn read_settings(file: &str, text: &str) -> (Settings, Problems) {
+    agent_config_json::inspect(file, text).unwrap_or_else(|| Settings::inspect(file, text, &Environment))
+}
+
 /// The name of this machine; `localhost` where the system has none that is text.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned())
 }

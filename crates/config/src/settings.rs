@@ -1,17 +1,21 @@
 //! The top level of `weir.yaml`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use crate::duration::Duration;
+use crate::endpoint::Endpoint;
 use crate::expand::{Lookup, below};
 use crate::node::{KeyNode, Node, Value};
 use crate::parse;
 use crate::problem::{Problem, Problems};
+use crate::secret::Secret;
 use crate::size::ByteSize;
+use crate::socket_address::SocketAddress;
 use crate::text::{Text, text_values};
 use crate::validate::{check, read, read_with};
 use crate::words;
@@ -32,6 +36,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What a receiver promises.
     pub delivery: Delivery,
+    /// Weir's own server; only `weir up` and `weir server` read it.
+    pub server: Server,
 }
 
 /// What the file says about the agent itself.
@@ -46,11 +52,18 @@ pub struct Agent {
     pub tags: BTreeMap<String, String>,
     /// Time between two polls of a source that sets no interval of its own. Default: `10s`.
     pub interval: Duration,
+    /// Time between two signs of life to a Weir server (integration `weir`). Default: `30s`.
+    pub heartbeat_interval: Duration,
 }
 
 impl Default for Agent {
     fn default() -> Agent {
-        Agent { name: None, tags: BTreeMap::new(), interval: Duration::from_secs(10) }
+        Agent {
+            name: None,
+            tags: BTreeMap::new(),
+            interval: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(30),
+        }
     }
 }
 
@@ -154,6 +167,30 @@ pub enum Acknowledge {
     Queued,
 }
 
+/// Weir's own server: its address, its data and whom it lets in.
+#[derive(Clone, Debug, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address of the dashboard and of every API. Default: `:8088`, all interfaces.
+    pub listen: Option<SocketAddress>,
+    /// Folder of the stored data. Default: `/var/lib/weir` as root, else `~/.local/share/weir`.
+    pub data: Option<PathBuf>,
+    /// Address under which other machines reach this server, for links and for the command that adds
+    /// a machine. Default: the machine's own address and the port of `listen`.
+    pub public_url: Option<Endpoint>,
+    /// PostgreSQL for servers, agents and keys, as `postgres://user:password@host/database`.
+    /// Default: SQLite in the data folder.
+    pub metadata: Option<Secret>,
+    /// How long metrics are kept. Default: `24h`.
+    pub retention: Option<Duration>,
+    /// Whether programs on this machine may send without a key. Default: only while `listen` is a
+    /// loopback address.
+    pub keyless_loopback: Option<bool>,
+    /// Whether metrics of an agent that never registered make it known, instead of being answered
+    /// 404. Default: `false`.
+    pub auto_register: bool,
+}
+
 /// Everything but the integrations, as serde reads it.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -166,6 +203,8 @@ struct Sections {
     limits: Limits,
     /// What a receiver promises.
     delivery: Delivery,
+    /// Weir's own server; only `weir up` and `weir server` read it.
+    server: Server,
 }
 
 impl Settings {
@@ -199,9 +238,7 @@ impl Settings {
                 Err(wrong) => problems = problems.and(wrong),
             }
         }
-        if let Some(wrong) = zero_interval(file, &rest, &sections) {
-            problems = problems.and(wrong.into());
-        }
+        problems = problems.and(Problems::new(zero_intervals(file, &rest, &sections)));
         let routes = rest.get("routes").map(Node::items).unwrap_or_default();
         for (route, node) in sections.routes.iter_mut().zip(routes) {
             route.node = node.clone();
@@ -216,6 +253,7 @@ impl Settings {
             routes: sections.routes,
             limits: sections.limits,
             delivery: sections.delivery,
+            server: sections.server,
         };
         (settings, problems.and(Problems::new(reader.problems)))
     }
@@ -238,14 +276,16 @@ impl Settings {
     }
 }
 
-fn zero_interval(file: &str, rest: &Node, sections: &Sections) -> Option<Problem> {
-    let node = rest.get("agent")?.get("interval")?;
-    let message = "the interval must be longer than zero";
-    sections
-        .agent
-        .interval
-        .is_zero()
-        .then(|| Problem::at(file, node, "agent.interval", message).with_help("write `10s` for ten seconds"))
+/// The intervals of the agent that are zero, which would poll without end.
+fn zero_intervals(file: &str, rest: &Node, sections: &Sections) -> Vec<Problem> {
+    let intervals = [("interval", sections.agent.interval), ("heartbeat_interval", sections.agent.heartbeat_interval)];
+    let zero = intervals.into_iter().filter(|(_, interval)| interval.is_zero());
+    zero.filter_map(|(key, _)| {
+        let node = rest.get("agent")?.get(key)?;
+        let problem = Problem::at(file, node, &below("agent", key), "the interval must be longer than zero");
+        Some(problem.with_help("write `10s` for ten seconds"))
+    })
+    .collect()
 }
 
 struct Blocks<'a> {

@@ -1,4 +1,4 @@
-//! The integration `weir`: what Weir knows about itself, as metrics through the same pipeline.
+//! The integration `internal`: what Weir knows about itself, as metrics through the same pipeline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,12 +71,12 @@ const OLDEST: MetricDescription<'static> = metric(
 
 /// The integration's page.
 pub const ABOUT: About = About {
-    name: "weir",
+    name: "internal",
     summary: "Weir about itself: the ledger, health, polls and queues",
     details: "Runs by default, through the same pipeline as everything else. In every row of the ledger \
               `accepted = delivered + queued + in_flight + dropped`; `weir.ledger.difference` says so, and anything \
-              but 0 is an error of Weir. Switch it off with `weir: {enabled: false}`.",
-    sample: "weir:\n  interval: 10s\n",
+              but 0 is an error of Weir. Switch it off with `internal: {enabled: false}`.",
+    sample: "internal:\n  interval: 10s\n",
     metrics: &[
         ACCEPTED,
         DELIVERED,

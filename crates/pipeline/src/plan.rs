@@ -12,7 +12,7 @@ use crate::intake::Intake;
 use crate::keep::Keep;
 use crate::kind::{Kind, Open, Opened, Role};
 use crate::options::{CollectOptions, ExportOptions, LONGEST_POLL};
-use crate::role::{Context, DynCollect, DynExport, DynReceive, Watching};
+use crate::role::{Context, Direct, DynCollect, DynExport, DynReceive, Export, Watching};
 use crate::telemetry::Telemetry;
 
 /// One integration, ready to be started.
@@ -53,6 +53,18 @@ pub enum Member {
 }
 
 impl Member {
+    /// An exporter that is made by the program instead of by a block of the configuration, such as
+    /// the server's store.
+    pub fn exporter(name: &str, options: ExportOptions, exporter: impl Export) -> Member {
+        Member::Export { name: Arc::from(name), options, exporter: Box::new(Direct(exporter)) }
+    }
+
+    /// A receiver that is made by the program instead of by a block of the configuration, such as
+    /// the server's API.
+    pub fn receiver(name: &str, receiver: impl DynReceive + 'static) -> Member {
+        Member::Receive { name: Arc::from(name), receiver: Box::new(receiver) }
+    }
+
     /// The instance name.
     pub fn name(&self) -> &Arc<str> {
         match self {
@@ -110,6 +122,8 @@ pub struct Input<'a> {
     pub kinds: &'a [Kind],
     /// Names that the documentation knows but this program does not have.
     pub planned: &'a [&'a str],
+    /// Members that the program adds to the plan by itself, which routes may name.
+    pub added: &'a [(&'a str, Role)],
     /// Resource attributes of this agent.
     pub resource: Vec<(String, String)>,
 }
@@ -277,8 +291,12 @@ impl Planning<'_> {
         };
         let defaults = kinds.iter().filter(|kind| kind.on_by_default).map(|kind| kind.name());
         let written = self.input.settings.integrations.iter().map(|block| block.name.as_str());
-        let known: Vec<&str> =
-            written.chain(defaults).filter(|name| role_of(name).is_none_or(|role| roles.contains(&role))).collect();
+        let added = self.input.added.iter().filter(|(_, role)| roles.contains(role)).map(|(name, _)| *name);
+        let known: Vec<&str> = written
+            .chain(defaults)
+            .filter(|name| role_of(name).is_none_or(|role| roles.contains(&role)))
+            .chain(added)
+            .collect();
         for (at, name) in names.iter().enumerate() {
             if known.contains(&name.as_str()) {
                 continue;

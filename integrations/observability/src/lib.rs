@@ -8,7 +8,9 @@ mod prometheus;
 mod prometheus_scrape;
 mod readable;
 mod webhook;
+pub mod weir;
 
+pub use otlp::routes as otlp_routes;
 use weir_pipeline::Kind;
 
 /// Every integration of this crate.
@@ -20,4 +22,5 @@ pub static ALL: &[Kind] = &[
     console::KIND,
     file::KIND,
     webhook::KIND,
+    weir::KIND,
 ];

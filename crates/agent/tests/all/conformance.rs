@@ -25,7 +25,15 @@ fn plan(block: &str) -> Result<Plan, Problems> {
     let (settings, problems) = Settings::inspect("sample.yaml", &text, &Environment);
     let kinds = kinds();
     let resource = vec![("host.name".to_owned(), "conformance".to_owned())];
-    Plan::new(Input { file: "sample.yaml", settings: &settings, problems, kinds: &kinds, planned: &[], resource })
+    Plan::new(Input {
+        file: "sample.yaml",
+        settings: &settings,
+        problems,
+        kinds: &kinds,
+        planned: &[],
+        added: &[],
+        resource,
+    })
 }
 
 /// The sample with every `name:port` in it replaced by the port on a loopback address of its own,

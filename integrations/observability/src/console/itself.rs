@@ -1,5 +1,5 @@
 //! Weir about itself in one line: whether all is well, how many records came and went, and below it
-//! what is wrong where something is. The metrics are those of the collector `weir`.
+//! what is wrong where something is. The metrics are those of the collector `internal`.
 
 use weir_model::metrics::{Metrics, NumberPoint};
 
@@ -10,7 +10,7 @@ use super::style::Paint;
 use super::units::{counted, duration, plain};
 
 /// The scope of what Weir records about itself.
-const SCOPE: &str = "weir";
+const SCOPE: &str = "internal";
 
 /// Whether a metric is one that Weir records about itself.
 pub(super) fn is_own(scope: &str, metric: &str) -> bool {
@@ -94,7 +94,7 @@ impl Itself {
 
     /// One row, and one more for every trouble.
     pub(super) fn rows(&self) -> Vec<Row> {
-        let mut row = Row::of_details(SCOPE);
+        let mut row = Row::of_details("weir");
         row.add(match self.troubles.len() {
             0 => Detail::new("", "all well".into()),
             troubles => Detail::new("", counted(troubles as f64, "trouble")).paint(Paint::Red),

@@ -252,14 +252,14 @@ fn own(out: &mut MetricsBuilder, seconds: u64, dropped: u64, difference: i64, he
     }
     out.record(&metric("weir.ledger.difference", "{record}", Gauge), &row, difference);
     out.record(&metric("weir.integration.healthy", "1", Gauge), &[("weir.integration", "loki")], healthy);
-    for (name, seconds) in [("host", 0.0009), ("weir", 0.5)] {
+    for (name, seconds) in [("host", 0.0009), ("internal", 0.5)] {
         out.record(&metric("weir.poll.duration", "s", Gauge), &[("weir.integration", name)], seconds);
     }
     Payload::from_records(Records::Metrics(out.finish()))
 }
 
 fn weir() -> MetricsBuilder {
-    MetricsBuilder::new("weir", vec![("host.name".into(), "web-prod-01".into())])
+    MetricsBuilder::new("internal", vec![("host.name".into(), "web-prod-01".into())])
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn weir_itself_is_the_last_line_of_its_machines_block() {
         shown(own(&mut out, 1, 0, 0, 1), &mut state, &WIDE),
         "    weir              all well   delivered 12 000   under way 40   dropped 0   the ledger adds up\n"
     );
-    let other = MetricsBuilder::new("weir", vec![("host.name".into(), "db-01".into())]);
+    let other = MetricsBuilder::new("internal", vec![("host.name".into(), "db-01".into())]);
     let text = shown(own(&mut { other }, 1, 0, 0, 1), &mut state, &Style { cut: false, ..WIDE });
     let line = "    weir       all well   accepted 12 040   delivered 12 000   under way 40   dropped 0   \
                 the ledger adds up   longest poll 900 µs\n";

@@ -351,7 +351,8 @@ impl Otlp {
     }
 }
 
-fn protobufs(payloads: &[Payload]) -> Result<Vec<Bytes>, DecodeError> {
+/// The payloads as protobuf, to be put behind each other.
+pub(crate) fn protobufs(payloads: &[Payload]) -> Result<Vec<Bytes>, DecodeError> {
     payloads.iter().map(Payload::to_protobuf).collect()
 }
 

@@ -17,7 +17,7 @@ use super::{encoding_of, http_path};
 
 /// An outcome, and what its owner should read although nothing failed.
 #[derive(Debug, PartialEq)]
-pub(super) struct Judgement {
+pub(crate) struct Judgement {
     pub outcome: Outcome,
     pub warning: Option<String>,
 }
@@ -41,7 +41,7 @@ fn success(partial: Option<PartialSuccess>, sent_records: u64) -> Judgement {
 }
 
 /// The outcome of an HTTP answer to `sent_records` records in the encoding `sent_in`.
-pub(super) fn of_http(signal: Signal, sent_in: Encoding, sent_records: u64, answer: &Answer) -> Judgement {
+pub(crate) fn of_http(signal: Signal, sent_in: Encoding, sent_records: u64, answer: &Answer) -> Judgement {
     let answered_in = encoding_of(&answer.headers).unwrap_or(sent_in);
     if answer.status.is_success() {
         return success(PartialSuccess::decode(signal, answered_in, &answer.body), sent_records);

@@ -19,12 +19,14 @@ mod status;
 mod tests;
 
 pub use exporter::KIND as EXPORTER;
-pub use receiver::KIND as RECEIVER;
+pub(crate) use exporter::protobufs;
+pub(crate) use judge::of_http;
+pub use receiver::{KIND as RECEIVER, routes};
 
 use weir_model::{Encoding, Signal};
 
 /// Content type of OTLP/HTTP with binary protobuf.
-const PROTOBUF_TYPE: &str = "application/x-protobuf";
+pub(crate) const PROTOBUF_TYPE: &str = "application/x-protobuf";
 
 /// Content type of OTLP/HTTP with JSON.
 const JSON_TYPE: &str = "application/json";
@@ -38,7 +40,7 @@ fn content_type(encoding: Encoding) -> &'static str {
 }
 
 /// The path of a signal over HTTP, below the base address.
-fn http_path(signal: Signal) -> &'static str {
+pub(crate) fn http_path(signal: Signal) -> &'static str {
     match signal {
         Signal::Metrics => "/v1/metrics",
         Signal::Logs => "/v1/logs",

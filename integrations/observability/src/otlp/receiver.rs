@@ -145,7 +145,17 @@ pub(super) struct Endpoint<S> {
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// The paths of all signals over both transports, for a server that asks for keys itself and has
+/// its own answer to other paths. A request has at most `limit_bytes`, before and after decompression.
+pub fn routes(intake: Intake, limit_bytes: usize) -> Router {
+    paths(&Arc::new(Endpoint { sink: intake, limit_bytes, keys: Vec::new() }))
+}
+
 pub(super) fn router<S: Sink>(endpoint: &Arc<Endpoint<S>>) -> Router {
+    paths(endpoint).fallback(unknown_path)
+}
+
+fn paths<S: Sink>(endpoint: &Arc<Endpoint<S>>) -> Router {
     let mut router = Router::new();
     for signal in Signal::ALL {
         let (http, grpc) = (endpoint.clone(), endpoint.clone());
@@ -153,7 +163,7 @@ pub(super) fn router<S: Sink>(endpoint: &Arc<Endpoint<S>>) -> Router {
             .route(http_path(signal), any(move |request| async move { http.http(signal, request).await }))
             .route(grpc_path(signal), any(move |request| async move { grpc.grpc(signal, request).await }));
     }
-    router.fallback(unknown_path)
+    router
 }
 
 impl<S: Sink> Endpoint<S> {
