@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build test lint deny docs bench fuzz clean tools
+.PHONY: help up build web test lint deny docs bench fuzz clean tools
 
 # Where cargo builds, also when the caller says so by CARGO_TARGET_DIR.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -13,17 +13,26 @@ export PATH := $(or $(WEIR_CACHE),$(HOME)/.cache/weir)/tools/bin:$(HOME)/.cargo/
 help: ## This list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
-up: tools ## Builds Weir and watches this machine, live in the terminal; Ctrl-C ends it.
+up: tools ## Builds Weir and starts it: this machine live in a browser; Ctrl-C ends it.
 	@if [ ! -x target/release/weir ]; then \
-	  echo "Building Weir with cargo: about 5 minutes on two cores the first time, seconds after that."; fi
+	  echo "Building Weir: about 8 minutes on two cores the first time, seconds after that."; fi
 	@$(MAKE) --no-print-directory build
-	@exec target/release/weir agent
+	@exec target/release/weir up
 
-build: tools ## Builds target/release/weir.
+build: web ## Builds target/release/weir, the dashboard inside.
 	cargo build --release --locked -p weir
 	@if [ "$(TARGET)" != target ]; then install -D "$(TARGET)/release/weir" target/release/weir; fi
 
-test: tools ## Installs the test services that are missing, then runs every test.
+# The dashboard's files, which the program embeds. Built anew only when a source of theirs is newer.
+web: web/dist/index.html
+
+web/dist/index.html: web/node_modules/.package-lock.json $(shell find web/src web/public web/index.html web/*.ts -type f 2>/dev/null)
+	cd web && npm run --silent build
+
+web/node_modules/.package-lock.json: web/package-lock.json | tools
+	cd web && npm ci --silent --no-audit --no-fund
+
+test: web ## Installs the test services that are missing, then runs every test.
 	@tests/install.sh
 	@mkdir -p "$(TARGET)" && rm -f "$(TARGET)/skipped-peers.txt"
 	@# Program and tests in one go, or cargo would compile tokio and all above it twice.
@@ -41,8 +50,10 @@ deny:
 	  echo "SKIPPED: licences, bans and sources of dependencies, because cargo-deny is missing."; \
 	  echo "         Install it: cargo install cargo-deny --version 0.20.2 --locked"; fi
 
-docs: tools ## Writes the integrations' pages below docs/ from the code.
+docs: tools ## Writes what is made from the code: the integrations' pages, the API document, the dashboard's types.
 	cargo run --quiet --locked -p weir -- docs --out docs/integrations
+	cargo run --quiet --locked -p weir -- openapi > web/openapi.json
+	cd web && npm run --silent generate
 
 bench: build ## Compares Weir with its peers, side by side.
 	bench/run.sh
@@ -57,6 +68,7 @@ clean: ## Removes everything that was built.
 tools:
 	@missing=0; need() { missing=1; echo "$$1 is missing. Install it: $$2" >&2; }; \
 	command -v cargo >/dev/null || need "Rust" "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"; \
+	command -v npm >/dev/null || need "Node.js 20 or newer with npm" "https://nodejs.org, or apt-get install nodejs npm"; \
 	command -v cc >/dev/null || need "A C compiler" "apt-get install build-essential  (Debian, Ubuntu; as root or with sudo)"; \
 	if command -v cargo >/dev/null; then \
 	  version=$$(cargo --version 2>/dev/null | awk '{split($$2, v, "."); print v[1] * 1000 + v[2]}'); \

@@ -7,3 +7,4 @@ bench="${CARGO_TARGET_DIR:-target}/release/weir-bench"
 mkdir -p bench/results
 "$bench" duel "${RECORDS:-1000000}" | tee bench/results/otlp.md
 "$bench" idle "${SECONDS_IDLE:-300}" | tee bench/results/idle.md
+"$bench" fleet "${AGENTS:-500}" "${SECONDS_FLEET:-120}" | tee bench/results/fleet.md

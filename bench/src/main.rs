@@ -2,12 +2,13 @@
 //!
 //! `weir-bench duel` sends log records over OTLP/HTTP through a peer into a sink that counts every
 //! record id: what was lost or doubled is printed before any speed. `weir-bench idle` lets agents
-//! watch this machine. `weir-bench relay` copies bytes between two sockets and nothing else: the
+//! watch this machine. `weir-bench fleet` lets many agents post to one server. `weir-bench relay` copies bytes between two sockets and nothing else: the
 //! floor of what passing a request on can cost.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark waits on its own threads, not on a runtime's workers")]
 
 mod duel;
+mod fleet;
 mod idle;
 mod load;
 mod process;
@@ -20,7 +21,8 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("duel") => duel::run(number(1, 1_000_000)),
         Some("idle") => idle::run(number(1, 300)),
+        Some("fleet") => fleet::run(number(1, 500), number(2, 120)),
         Some("relay") => relay::run(&arguments[1..]),
-        _ => eprintln!("usage: weir-bench duel [RECORDS] | idle [SECONDS] | relay LISTEN TARGET"),
+        _ => eprintln!("usage: weir-bench duel [RECORDS] | idle [SECONDS] | fleet [AGENTS] [SECONDS] | relay LISTEN TARGET"),
     }
 }

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use weir_agent::{Loaded, Pipeline, Source};
-use weir_pipeline::Role;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use weir_agent::{Heartbeats, Loaded, Pipeline, Program, Registration, Source};
 use weir_pipeline::ledger::{Counts, Key};
 
-use crate::{WRONG_CONFIGURATION, say};
+use crate::introduction::Watched;
+use crate::{WRONG_CONFIGURATION, introduction, say};
 
 /// Runs the agent until it is interrupted, or once.
 pub fn run(config: Option<&Path>, once: bool) -> ExitCode {
@@ -21,7 +21,7 @@ pub fn run(config: Option<&Path>, once: bool) -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        let loaded = match weir_agent::load(Source::find(config)) {
+        let loaded = match weir_agent::load(Source::find(config), Program::Agent) {
             Ok(loaded) => loaded,
             Err(error) => {
                 say::note(&format!("{error}"));
@@ -59,33 +59,76 @@ async fn run_once(loaded: Loaded) -> ExitCode {
 }
 
 async fn run_until_stopped(mut loaded: Loaded) -> ExitCode {
-    // Installed before anything runs, so that an early Ctrl-C stops as cleanly as a late one.
-    let (mut interrupted, mut terminated) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(interrupted), Ok(terminated)) => (interrupted, terminated),
-        (Err(error), _) | (_, Err(error)) => {
-            say::note(&format!("weir: cannot listen for Ctrl-C: {error}"));
-            return ExitCode::FAILURE;
-        }
+    let mut stop = match StopSignals::install() {
+        Ok(stop) => stop,
+        Err(code) => return code,
     };
-    say::note(&introduction(&mut loaded));
-    let pipeline = match Pipeline::start(loaded.plan).await {
-        Ok(pipeline) => pipeline,
-        Err(error) => {
-            say::note(&format!("weir: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    tokio::select! {
-        _ = interrupted.recv() => {}
-        _ = terminated.recv() => {}
+    let watched = loaded.plan.watching();
+    say::note(&introduction(&loaded, &watched));
+    match start(loaded, watched).await {
+        Ok((pipeline, _heartbeats)) => run_to_the_end(pipeline, &mut stop).await,
+        Err(code) => code,
     }
+}
+
+/// Starts what was loaded, and the reports to the Weir servers among its exporters; they last as
+/// long as they are held.
+///
+/// # Errors
+/// The exit code, after having said why.
+pub async fn start(loaded: Loaded, watched: Watched) -> Result<(Pipeline, Heartbeats), ExitCode> {
+    let registration = Registration::of(&loaded).map_err(|fault| {
+        say::note(&format!("weir: {fault}"));
+        ExitCode::from(WRONG_CONFIGURATION)
+    })?;
+    let pipeline = Pipeline::start(loaded.plan).await.map_err(|error| {
+        say::note(&format!("weir: {error}"));
+        ExitCode::FAILURE
+    })?;
+    let heartbeats = registration.start(watched, pipeline.telemetry());
+    Ok((pipeline, heartbeats))
+}
+
+/// Ctrl-C and the signal that service managers send.
+pub struct StopSignals {
+    interrupted: Signal,
+    terminated: Signal,
+}
+
+impl StopSignals {
+    /// Listens before anything runs, so that an early Ctrl-C stops as cleanly as a late one.
+    ///
+    /// # Errors
+    /// The exit code, after having said why.
+    pub fn install() -> Result<Self, ExitCode> {
+        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+            (Ok(interrupted), Ok(terminated)) => Ok(Self { interrupted, terminated }),
+            (Err(error), _) | (_, Err(error)) => {
+                say::note(&format!("weir: cannot listen for Ctrl-C: {error}"));
+                Err(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    /// Waits for one of them.
+    pub async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupted.recv() => {}
+            _ = self.terminated.recv() => {}
+        }
+    }
+}
+
+/// Waits until the program is told to stop, delivers what is held, and says what became of it.
+pub async fn run_to_the_end(pipeline: Pipeline, stop: &mut StopSignals) -> ExitCode {
+    stop.wait().await;
     say::note("\nstopping: what is held is delivered first, 3 s at most (again Ctrl-C: at once)");
     tokio::select! {
         ledger = pipeline.stop() => {
             say::note(&closing(&ledger));
             if not_delivered(&ledger) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
-        _ = interrupted.recv() => ExitCode::FAILURE,
+        _ = stop.interrupted.recv() => ExitCode::FAILURE,
     }
 }
 
@@ -113,76 +156,15 @@ fn closing(ledger: &[(Key, Counts)]) -> String {
     text
 }
 
-/// What a newcomer wants to know: what is watched, what is not and why, where it goes, and how to
-/// send it elsewhere.
-fn introduction(loaded: &mut Loaded) -> String {
-    let kinds = weir_agent::kinds();
-    let mut rows: Vec<(&str, String)> = Vec::new();
-    let mut not_watched = Vec::new();
-    for (name, watching) in loaded.plan.watching() {
-        if &*name != "weir" {
-            rows.push(("watching", format!("{name}: {}", watching.watched.join(", "))));
-        }
-        not_watched.extend(watching.not_watched.into_iter().map(|(what, why)| format!("{what}: {why}")));
-    }
-    let written = |kind: &str| loaded.settings.integrations.iter().any(|block| block.kind == kind);
-    let off: Vec<&str> = kinds
-        .iter()
-        .filter(|kind| kind.role == Role::Collect && !kind.on_by_default && !written(kind.name()))
-        .map(|kind| kind.name())
-        .collect();
-    if !off.is_empty() {
-        not_watched.push(format!("{}: not configured (`weir integrations show NAME` says how)", off.join(", ")));
-    }
-    rows.extend(not_watched.into_iter().map(|line| ("not watching", line)));
-    for (name, addresses) in loaded.plan.listening() {
-        rows.push(("receiving", format!("{name}: {}", addresses.join(", "))));
-    }
-    let role_of = |name: &str| kinds.iter().find(|kind| kind.name() == name).map(|kind| kind.role);
-    for block in loaded.settings.integrations.iter().filter(|block| block.enabled) {
-        match role_of(&block.kind) {
-            Some(Role::Export) if loaded.console_added => {
-                rows.push(("sending to", "console: this terminal".to_owned()))
-            }
-            Some(Role::Export) => rows.push(("sending to", block.name.clone())),
-            _ => {}
-        }
-    }
-    let mut text = format!("weir {}  agent on {}", env!("CARGO_PKG_VERSION"), loaded.host_name);
-    let mut before = "";
-    for (title, line) in &rows {
-        let shown = if *title == before { "" } else { title };
-        for (at, part) in wrapped(line, TEXT_WIDTH).iter().enumerate() {
-            let shown = if at == 0 { shown } else { "" };
-            text.push_str(&format!("\n  {shown:<13} {part}"));
-        }
-        before = title;
-    }
+/// What a newcomer wants to know, and how to send it elsewhere.
+fn introduction(loaded: &Loaded, watched: &Watched) -> String {
+    let headline = format!("weir {}  agent on {}", env!("CARGO_PKG_VERSION"), loaded.host_name);
+    let mut text = introduction::text(&headline, &introduction::rows(loaded, watched));
     if loaded.console_added {
         text.push_str(ELSEWHERE);
     }
     text.push_str("\n  stop with Ctrl-C\n");
     text
-}
-
-/// Columns of the introduction's text: with its titles it fits a terminal of 100.
-const TEXT_WIDTH: usize = 82;
-
-/// A text in lines of at most `width` characters where its words allow it, indented after the first.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let Some(line) = lines.last_mut() else { continue };
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(format!("  {word}"));
-        }
-    }
-    lines
 }
 
 const ELSEWHERE: &str = "

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use weir_agent::Source;
+use weir_agent::{Program, Source};
 
 use crate::{WRONG_CONFIGURATION, say};
 
@@ -11,7 +11,7 @@ use crate::{WRONG_CONFIGURATION, say};
 pub fn run(config: Option<&Path>) -> ExitCode {
     let source = Source::find(config);
     let name = source.name();
-    let loaded = match weir_agent::load(source) {
+    let loaded = match weir_agent::load(source, Program::Agent) {
         Ok(loaded) => loaded,
         Err(error) => {
             say::note(&error.to_string());

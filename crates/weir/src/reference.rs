@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use weir_agent::Source;
+use weir_agent::{Program, Source};
 
 use crate::{WRONG_CONFIGURATION, say};
 
@@ -46,7 +46,7 @@ pub fn schema() -> ExitCode {
 
 /// Every option in effect and its origin.
 pub fn explain(config: Option<&Path>) -> ExitCode {
-    match weir_agent::load(Source::find(config)) {
+    match weir_agent::load(Source::find(config), Program::Agent) {
         Ok(loaded) => say::out(&weir_agent::explain(&loaded)),
         Err(error) => {
             say::note(&error.to_string());
@@ -66,6 +66,17 @@ pub fn write_pages(folder: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say::note(&format!("weir: cannot write to {}: {error}", folder.display()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The OpenAPI document of the server, from which the dashboard's types are made.
+pub fn openapi() -> ExitCode {
+    match weir_server::api::document().to_pretty_json() {
+        Ok(document) => say::out(&format!("{document}\n")),
+        Err(error) => {
+            say::note(&format!("weir: the document cannot be written: {error}"));
             ExitCode::FAILURE
         }
     }

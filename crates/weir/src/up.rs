@@ -1,0 +1,225 @@
+//! `weir up` and `weir server`.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use weir_agent::{Loaded, Pipeline, Program, Source};
+use weir_config::{Secret, Settings, SocketAddress};
+use weir_metadata::{Metadata, NewToken, Scopes};
+use weir_pipeline::options::ExportOptions;
+use weir_pipeline::plan::Member;
+use weir_server::{Api, Options, State};
+use weir_store::Store;
+
+use crate::agent::{StopSignals, run_to_the_end, runtime};
+use crate::introduction::{self, Watched};
+use crate::{WRONG_CONFIGURATION, place, say};
+
+/// Options of a server.
+#[derive(Args)]
+pub struct Arguments {
+    /// Folder of the stored data; by default /var/lib/weir as root, else ~/.local/share/weir
+    #[arg(long, value_name = "DIR", env = "WEIR_DATA")]
+    data: Option<PathBuf>,
+    /// Address of the dashboard and the APIs: `127.0.0.1:8088`, or `:8088` for all interfaces
+    #[arg(long, value_name = "ADDRESS", env = "WEIR_LISTEN")]
+    listen: Option<SocketAddress>,
+    /// Configuration file; without it /etc/weir/weir.yaml, or what needs none
+    #[arg(long, short, value_name = "FILE", env = "WEIR_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// What runs beside the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Serve {
+    /// This machine's agent: `weir up`.
+    WithAgent,
+    /// Nothing: `weir server`.
+    Alone,
+}
+
+/// How long a printed login link and the token of the printed command are good.
+const JOIN_TOKEN_SECONDS: i64 = 24 * 3600;
+const JOIN_TOKEN_USES: i64 = 10;
+
+/// The ports that IANA and OpenTelemetry know for OTLP, where SDKs send without configuration.
+const OTLP_PORTS: [u16; 2] = [4317, 4318];
+
+/// Runs a server until it is told to stop.
+pub fn run(arguments: &Arguments, serve: Serve) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say::note(&format!("weir: cannot start threads: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        let program = match serve {
+            Serve::WithAgent => Program::Up { otlp: otlp_ports_are_free() },
+            Serve::Alone => Program::Server,
+        };
+        let loaded = match weir_agent::load(Source::find(arguments.config.as_deref()), program) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                say::note(&format!("{error}"));
+                return ExitCode::from(WRONG_CONFIGURATION);
+            }
+        };
+        match start(arguments, serve, loaded).await {
+            Ok(running) => running.until_stopped().await,
+            Err(error) => {
+                say::note(&format!("weir: {error}"));
+                ExitCode::FAILURE
+            }
+        }
+    });
+    // A thread that hangs in a dead mount must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+/// Programs of this machine send to these ports without being told to. Another collector may have
+/// them: then it keeps them, and the server's own port takes OTLP all the same.
+fn otlp_ports_are_free() -> bool {
+    OTLP_PORTS.iter().all(|port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+}
+
+struct Running {
+    pipeline: Pipeline,
+    stop: StopSignals,
+    state: Arc<State>,
+}
+
+async fn start(arguments: &Arguments, serve: Serve, mut loaded: Loaded) -> Result<Running, String> {
+    let stop = StopSignals::install().map_err(|_| "cannot listen for Ctrl-C".to_owned())?;
+    let settings = &loaded.settings.server;
+    let folder = place::data_folder(arguments.data.as_deref(), settings);
+    place::prepare(&folder)?;
+    let location = place::metadata_location(&folder, settings)?;
+    let store_options = weir_store::Options {
+        retention: settings.retention.map_or(weir_store::Options::default().retention, Into::into),
+        ..Default::default()
+    };
+    // The store goes first: it holds the lock that keeps a second server away from the folder.
+    let store = Store::open(&folder.join("store"), store_options.clone()).map_err(|error| error.to_string())?;
+    let metadata = Metadata::open(&location).await.map_err(|error| error.to_string())?;
+    admin_key(&metadata).await?;
+
+    let watched = loaded.plan.watching();
+    let listen = place::listen(arguments.listen.as_ref(), settings);
+    let options = Options {
+        public_url: place::public_url(&listen, settings),
+        data_folder: folder.clone(),
+        retention: store_options.retention,
+        keyless_loopback: settings.keyless_loopback.unwrap_or_else(|| place::is_loopback(&listen)),
+        auto_register: settings.auto_register,
+        host_name: loaded.host_name.clone(),
+        watching: watched.clone(),
+        listen,
+    };
+    let state = State::new(options, store.clone(), metadata, loaded.plan.telemetry.clone());
+    loaded.plan.members.push(Member::exporter("store", ExportOptions::default(), store.exporter()));
+    loaded.plan.members.push(Member::receiver("api", Api(state.clone())));
+    let rows = introduction::rows(&loaded, &watched);
+    let (settings, host_name) = (loaded.settings.clone(), loaded.host_name.clone());
+    let pipeline = Pipeline::start(loaded.plan).await.map_err(|error| error.to_string())?;
+    place::note_address(&folder, &state.options.public_url)
+        .map_err(|error| format!("{}: {error}", folder.display()))?;
+    if serve == Serve::WithAgent {
+        tokio::spawn(own_heartbeat(state.clone(), settings, host_name, watched));
+    }
+    say::note(&introduction(serve, &state, rows).await?);
+    Ok(Running { pipeline, stop, state })
+}
+
+impl Running {
+    async fn until_stopped(mut self) -> ExitCode {
+        let code = run_to_the_end(self.pipeline, &mut self.stop).await;
+        self.state.store.close();
+        self.state.metadata.close().await;
+        code
+    }
+}
+
+/// The first key of automation, from the environment.
+async fn admin_key(metadata: &Metadata) -> Result<(), String> {
+    let Some(text) = std::env::var_os("WEIR_ADMIN_KEY") else { return Ok(()) };
+    let text = text.into_string().map_err(|_| "WEIR_ADMIN_KEY is not text".to_owned())?;
+    metadata
+        .import_key(&Secret::new(text), Scopes::ADMIN, "WEIR_ADMIN_KEY", weir_server::now_ms())
+        .await
+        .map(|_| ())
+        .map_err(|error| format!("WEIR_ADMIN_KEY: {error}"))
+}
+
+/// This machine's own agent says what other agents say over HTTP, without HTTP.
+async fn own_heartbeat(state: Arc<State>, settings: Settings, host_name: String, watched: Watched) {
+    let mut tick = tokio::time::interval(settings.agent.heartbeat_interval.into());
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let registration = weir_agent::own_registration(&settings, &host_name);
+        let heartbeat = weir_agent::heartbeat_body(&settings, &watched, &state.telemetry);
+        if let Err(error) = weir_server::take_own(&state, registration, heartbeat).await {
+            tracing::warn!("this machine's own sign of life was not stored: {error}");
+        }
+    }
+}
+
+async fn introduction(serve: Serve, state: &State, rows: Vec<introduction::Row>) -> Result<String, String> {
+    let options = &state.options;
+    let what = if serve == Serve::WithAgent { "server and agent" } else { "server" };
+    let headline = format!("weir {}  {what} on {}", env!("CARGO_PKG_VERSION"), options.host_name);
+    let mut rows = rows;
+    if serve == Serve::WithAgent && !rows.iter().any(|(title, _)| *title == "receiving") {
+        rows.push((
+            "receiving",
+            format!("OTLP on the server's port alone: {} or {} is taken", OTLP_PORTS[0], OTLP_PORTS[1]),
+        ));
+    }
+    rows.push(("data", data(&options.data_folder, options.retention)));
+    rows.push(("keys", keys(options)));
+    let link = weir_server::auth::session::login_link(state).await.map_err(|error| error.to_string())?;
+    rows.push(("dashboard", link));
+    rows.push(("", "this link signs in once, within 10 minutes; `weir login` prints another".to_owned()));
+    if !place::is_loopback(&options.listen) {
+        let now = weir_server::now_ms();
+        let new = NewToken {
+            name: "printed at start".to_owned(),
+            uses: JOIN_TOKEN_USES,
+            expires_ms: now + JOIN_TOKEN_SECONDS * 1000,
+        };
+        let (_, token) = state.metadata.create_token(new, now).await.map_err(|error| error.to_string())?;
+        rows.push(("add a machine", weir_server::join_command(&options.public_url, &token)));
+        rows.push(("", "for 10 machines, within 24 hours; `weir tokens create` makes more".to_owned()));
+    } else {
+        rows.push((
+            "add a machine",
+            "only this machine reaches a loopback address; start with `--listen :8088`".to_owned(),
+        ));
+    }
+    let mut text = introduction::text(&headline, &rows);
+    text.push_str("\n  stop with Ctrl-C\n");
+    Ok(text)
+}
+
+fn data(folder: &Path, retention: Duration) -> String {
+    let free = place::free_gibibytes(folder).map(|free| format!(" ({free:.1} GiB free)")).unwrap_or_default();
+    let hours = retention.as_secs().div_ceil(3600);
+    format!("{}{free}, metrics are kept for {hours} h", folder.display())
+}
+
+fn keys(options: &Options) -> String {
+    match (options.keyless_loopback, place::is_loopback(&options.listen)) {
+        (true, true) => "programs on this machine send without one; everything else needs one".to_owned(),
+        (true, false) => {
+            "programs on this machine send without one, as configured; everything else needs one".to_owned()
+        }
+        (false, _) => "everything needs one: `weir keys create NAME --scope ingest`".to_owned(),
+    }
+}
