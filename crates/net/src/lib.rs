@@ -5,6 +5,7 @@ pub mod body;
 pub mod class;
 pub mod client;
 pub mod compress;
+mod linger;
 pub mod serve;
 
 pub use body::{BodyError, read_body};

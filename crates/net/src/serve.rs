@@ -55,6 +55,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 
 /// Serves a router until `stop` resolves, then finishes the requests it has begun, at most 3 s.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()> + Send + 'static) {
+    let router = router.layer(axum::middleware::map_request(crate::linger::linger));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let (stopping, stopped) = tokio::sync::oneshot::channel();
     let stop = async move {

@@ -180,7 +180,7 @@ fn clock_warning(ahead_seconds: i64) -> Option<String> {
 
 /// The page of this machine.
 fn dashboard(url: &Endpoint, name: &str) -> String {
-    let mut page = url.join("/hosts");
+    let mut page = url.join("/h");
     // Only addresses without a host refuse this, and an `Endpoint` has one.
     if let Ok(mut segments) = page.path_segments_mut() {
         segments.push(name);
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn the_page_of_a_machine_is_below_the_servers_address_whatever_its_name() {
         let url: Endpoint = "http://10.0.0.5:8088/weir/".parse().unwrap();
-        assert_eq!(dashboard(&url, "web 1/a"), "http://10.0.0.5:8088/weir/hosts/web%201%2Fa");
+        assert_eq!(dashboard(&url, "web 1/a"), "http://10.0.0.5:8088/weir/h/web%201%2Fa");
         assert_eq!(place(&url), "http://10.0.0.5:8088/weir");
     }
 }

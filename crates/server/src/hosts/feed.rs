@@ -282,12 +282,15 @@ mod tests {
         let state = server.app.state.clone();
         let feeding = state.clone();
         let task = tokio::spawn(async move { run(&feeding).await });
-        let before = now_ms();
-        let history: Vec<(i64, f64)> = (0..5).rev().map(|back| (before - back * 1000, 0.5)).collect();
-        state.store.append(&cpu("h", &history)).await.unwrap();
+        // Data every 400 ms; then nothing for more than two and a half times as long; then data again.
+        let mut stopped = 0;
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            stopped = now_ms();
+            state.store.append(&cpu("h", &[(stopped, 0.5)])).await.unwrap();
+        }
         until(|| state.hosts.row("h", now_ms()).is_some_and(|row| !row.row.id.is_empty())).await;
-        // Data every second; nothing for more than two and a half of them.
-        tokio::time::sleep(Duration::from_millis(2700)).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
         for _ in 0..3 {
             state.store.append(&cpu("h", &[(now_ms(), 0.5)])).await.unwrap();
         }
@@ -303,7 +306,7 @@ mod tests {
         };
         let gaps = tokio::time::timeout(Duration::from_secs(20), gaps).await.unwrap();
         assert_eq!(gaps.len(), 1);
-        assert!(gaps[0].from_ms >= before && gaps[0].to_ms - gaps[0].from_ms >= 2500 && gaps[0].to_ms <= after + 5000);
+        assert!(gaps[0].from_ms >= stopped && gaps[0].to_ms - gaps[0].from_ms >= 1000 && gaps[0].to_ms <= after + 5000);
         task.abort();
     }
 }

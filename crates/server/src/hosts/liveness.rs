@@ -123,9 +123,11 @@ impl Liveness {
         self.learnt.get().or(self.announced_interval_ms)
     }
 
-    /// The time within which data is expected: the interval, or what lies between arrivals.
+    /// The time within which data is expected: the interval, or what lies between arrivals. Until that
+    /// is known, what the agent says, else a minute: one arrival may have brought many polls.
     fn expected_ms(&self) -> i64 {
-        self.interval_ms().max(self.arrivals.get()).unwrap_or(UNKNOWN_INTERVAL_MS)
+        let between = self.arrivals.get().or(self.announced_interval_ms).unwrap_or(UNKNOWN_INTERVAL_MS);
+        self.interval_ms().map_or(between, |interval| interval.max(between))
     }
 
     /// Older than this is late: 2.5 intervals.
