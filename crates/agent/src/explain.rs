@@ -20,6 +20,8 @@ pub fn explain(loaded: &Loaded) -> String {
         ("agent.name", loaded.host_name.clone()),
         ("agent.tags", tags.join(" ")),
         ("agent.interval", settings.agent.interval.to_string()),
+        ("agent.heartbeat_interval", settings.agent.heartbeat_interval.to_string()),
+        ("agent.data", loaded.data_folder.display().to_string()),
         ("limits.memory", settings.limits.memory.to_string()),
         ("delivery.acknowledge", format!("{:?}", settings.delivery.acknowledge).to_lowercase()),
     ] {

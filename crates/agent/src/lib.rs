@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let loaded = weir_agent::load(weir_agent::Source::Defaults, weir_agent::Program::Agent)?;
+//! let loaded = weir_agent::load(weir_agent::Source::Defaults, weir_agent::Program::Agent, None)?;
 //! let pipeline = weir_agent::Pipeline::start(loaded.plan).await?;
 //! pipeline.stop().await;
 //! # Ok(())
@@ -28,7 +28,7 @@ pub use enrolment::{Enrolled, Enrolment, JoinFiles, Written};
 pub use explain::explain;
 pub use heartbeat::heartbeat_body;
 pub use kinds::{PLANNED, kinds};
-pub use load::{LoadError, Loaded, Program, SERVER_MEMBERS, Source, load};
+pub use load::{LoadError, Loaded, Program, SERVER_MEMBERS, Source, data_folder, load};
 pub use registration::{Heartbeats, Registration, own_registration};
 pub use schema::schema;
 pub use system_information::{SystemInformation, system_information};

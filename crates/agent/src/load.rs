@@ -84,6 +84,8 @@ pub struct Loaded {
     pub host_name: String,
     /// Whether `console` was added because nothing else is exported to.
     pub console_added: bool,
+    /// Folder for what must survive a restart. It may not be there yet.
+    pub data_folder: PathBuf,
 }
 
 /// Why a configuration cannot be used.
@@ -113,11 +115,26 @@ impl std::fmt::Display for LoadError {
     }
 }
 
-/// Reads the configuration and opens every integration; nothing runs yet.
+/// The folder for what must survive a restart: the named one, else the configured one, else as root
+/// that of services and otherwise that of the user. It may not be there yet.
+pub fn data_folder(named: Option<&Path>, settings: &Settings) -> PathBuf {
+    if let Some(folder) = named.or(settings.server.data.as_deref()).or(settings.agent.data.as_deref()) {
+        return folder.to_owned();
+    }
+    if nix::unistd::geteuid().is_root() {
+        return PathBuf::from("/var/lib/weir");
+    }
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
+    data.unwrap_or_else(|| PathBuf::from(".")).join("weir")
+}
+
+/// Reads the configuration and opens every integration; nothing runs yet. `data` is the folder that
+/// was named on the command line for what must survive a restart.
 ///
 /// # Errors
 /// [`LoadError`] with all problems of the file.
-pub fn load(source: Source, program: Program) -> Result<Loaded, LoadError> {
+pub fn load(source: Source, program: Program, data: Option<&Path>) -> Result<Loaded, LoadError> {
     let name = source.name();
     let text = match &source {
         Source::Defaults => String::new(),
@@ -139,9 +156,19 @@ pub fn load(source: Source, program: Program) -> Result<Loaded, LoadError> {
     let mut resource = vec![("host.name".to_owned(), host_name.clone())];
     resource.extend(settings.agent.tags.iter().map(|(key, value)| (key.clone(), value.clone())));
     let added = if program == Program::Agent { &[] } else { SERVER_MEMBERS };
-    let input = Input { file: &name, settings: &settings, problems, kinds: &kinds, planned: PLANNED, added, resource };
+    let data_folder = data_folder(data, &settings);
+    let input = Input {
+        file: &name,
+        settings: &settings,
+        problems,
+        kinds: &kinds,
+        planned: PLANNED,
+        added,
+        resource,
+        data_folder: data_folder.as_path().into(),
+    };
     let plan = Plan::new(input).map_err(LoadError::Wrong)?;
-    Ok(Loaded { source, settings, plan, host_name, console_added })
+    Ok(Loaded { source, settings, plan, host_name, console_added, data_folder })
 }
 
 /// The settings in a text: Weir's own YAML, or the agent monitor's JSON.

@@ -54,6 +54,9 @@ pub struct Agent {
     pub interval: Duration,
     /// Time between two signs of life to a Weir server (integration `weir`). Default: `30s`.
     pub heartbeat_interval: Duration,
+    /// Folder for what must survive a restart, such as positions in log files. Default: `/var/lib/weir`
+    /// as root, else `~/.local/share/weir`.
+    pub data: Option<PathBuf>,
 }
 
 impl Default for Agent {
@@ -63,6 +66,7 @@ impl Default for Agent {
             tags: BTreeMap::new(),
             interval: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(30),
+            data: None,
         }
     }
 }
@@ -173,7 +177,7 @@ pub enum Acknowledge {
 pub struct Server {
     /// Address of the dashboard and of every API. Default: `:8088`, all interfaces.
     pub listen: Option<SocketAddress>,
-    /// Folder of the stored data. Default: `/var/lib/weir` as root, else `~/.local/share/weir`.
+    /// Folder of the stored data. Default: `agent.data`.
     pub data: Option<PathBuf>,
     /// Address under which other machines reach this server, for links and for the command that adds
     /// a machine. Default: the machine's own address and the port of `listen`.

@@ -97,6 +97,9 @@ pub enum OpenError {
 /// The message of an error of the database, without sqlx's own prefix, with its causes.
 pub(crate) fn reason(error: &sqlx::Error) -> String {
     match error {
+        sqlx::Error::Database(database) if is_full(&database.code().unwrap_or_default()) => {
+            format!("{}; free some space on its disk", database.message())
+        }
         sqlx::Error::Database(database) => database.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::PoolTimedOut => {
@@ -158,6 +161,11 @@ fn is_unavailable(code: &str) -> bool {
                 || ["08", "28", "40", "53", "54", "55", "57", "58"].iter().any(|class| code.starts_with(class))
         }
     }
+}
+
+/// FULL of SQLite; "disk full" of PostgreSQL.
+fn is_full(code: &str) -> bool {
+    sqlite_primary(code).map_or(code == "53100", |primary| primary == 13)
 }
 
 /// CORRUPT and NOTADB of SQLite; data and index corruption of PostgreSQL.

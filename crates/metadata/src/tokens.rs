@@ -41,19 +41,19 @@ pub struct NewToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefused {
     /// No token has this text.
-    #[error("this enrolment token is unknown; copy it again, or create a new one on the server")]
+    #[error("this enrolment token is unknown; copy it again, or create a new one on the server with `weir tokens create`")]
     Unknown,
     /// As many machines joined as it allows.
-    #[error("this enrolment token is used up; create a new one on the server")]
+    #[error("this enrolment token is used up; create a new one on the server with `weir tokens create`")]
     UsedUp,
     /// Its time is over.
-    #[error("this enrolment token has expired; create a new one on the server")]
+    #[error("this enrolment token has expired; create a new one on the server with `weir tokens create`")]
     Expired {
         /// Since when, unix milliseconds.
         at_ms: i64,
     },
     /// Someone revoked it.
-    #[error("this enrolment token was revoked; create a new one on the server")]
+    #[error("this enrolment token was revoked; create a new one on the server with `weir tokens create`")]
     Revoked,
 }
 

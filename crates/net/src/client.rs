@@ -96,6 +96,9 @@ pub struct Client {
     inner: reqwest::Client,
 }
 
+/// What rustls-platform-verifier says on a machine without any certificate of an authority.
+const NO_AUTHORITIES: &str = "No CA certificates were loaded";
+
 /// TLS uses ring: it builds in seconds, without a second toolchain.
 fn install_crypto() {
     static ONCE: Once = Once::new();
@@ -111,7 +114,7 @@ impl Client {
     /// # Errors
     /// One sentence that names the option that is wrong (an unreadable file, a bad proxy).
     pub fn new(options: &HttpOptions) -> Result<Self, String> {
-        Self::build(options, reqwest::Client::builder())
+        Self::build(options, reqwest::Client::builder)
     }
 
     /// A client that speaks HTTP/2 from the first byte (RFC 9113 §3.3), as gRPC servers without TLS expect.
@@ -119,11 +122,24 @@ impl Client {
     /// # Errors
     /// As [`Client::new`].
     pub fn http2(options: &HttpOptions) -> Result<Self, String> {
-        Self::build(options, reqwest::Client::builder().http2_prior_knowledge())
+        Self::build(options, || reqwest::Client::builder().http2_prior_knowledge())
     }
 
-    fn build(options: &HttpOptions, builder: reqwest::ClientBuilder) -> Result<Self, String> {
+    fn build(options: &HttpOptions, new: impl Fn() -> reqwest::ClientBuilder) -> Result<Self, String> {
         install_crypto();
+        let built = match Self::configured(options, new())?.build() {
+            // A small machine may have no certificates of authorities at all. It speaks plain http all
+            // the same, and https servers are told apart when they are asked.
+            Err(error) if options.ca_file.is_none() && chain(&error).contains(NO_AUTHORITIES) => {
+                Self::configured(options, new())?.tls_certs_only([]).build()
+            }
+            built => built,
+        };
+        let inner = built.map_err(|error| format!("cannot prepare the HTTP client: {}", chain(&error)))?;
+        Ok(Self { inner })
+    }
+
+    fn configured(options: &HttpOptions, builder: reqwest::ClientBuilder) -> Result<reqwest::ClientBuilder, String> {
         let mut builder = builder
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
             .timeout(options.timeout.into())
@@ -156,8 +172,7 @@ impl Client {
                 reqwest::Proxy::all(proxy).map_err(|_| "proxy: not an address like http://host:3128".to_owned())?;
             builder = builder.proxy(proxy);
         }
-        let inner = builder.build().map_err(|error| format!("cannot prepare the HTTP client: {}", chain(&error)))?;
-        Ok(Self { inner })
+        Ok(builder)
     }
 
     /// Sends a request, whose body may come in pieces, and reads no more than the head of the answer.

@@ -5,6 +5,7 @@ pub mod body;
 pub mod class;
 pub mod client;
 pub mod compress;
+mod connection;
 mod linger;
 pub mod serve;
 

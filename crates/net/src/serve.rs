@@ -1,11 +1,14 @@
 //! Listeners that say clearly why they cannot listen.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::Router;
+use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 use weir_config::SocketAddress;
+
+use crate::connection::Limits;
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,16 @@ pub enum ListenError {
         /// The address.
         address: String,
     },
+    /// No network interface has this address.
+    #[error(
+        "{address} is not an address of this machine; choose one that `ip address` shows, or only a port, such as :{port}, for all"
+    )]
+    NotHere {
+        /// The address.
+        address: String,
+        /// Its port.
+        port: u16,
+    },
     /// Everything else.
     #[error("cannot listen on {address}: {error}")]
     Other {
@@ -39,38 +52,67 @@ pub enum ListenError {
 /// # Errors
 /// [`ListenError`] with address and remedy.
 pub async fn bind(address: &SocketAddress) -> Result<TcpListener, ListenError> {
-    let host = address.host().unwrap_or("0.0.0.0");
-    TcpListener::bind((host, address.port())).await.map_err(|error| {
+    let port = address.port();
+    let bound = match address.host() {
+        Some(host) => TcpListener::bind((host, port)).await,
+        None => everywhere(port).await,
+    };
+    bound.map_err(|error| {
         let address = address.to_string();
         match error.kind() {
             std::io::ErrorKind::AddrInUse => ListenError::Taken { address },
             std::io::ErrorKind::PermissionDenied => ListenError::Forbidden { address },
+            std::io::ErrorKind::AddrNotAvailable => ListenError::NotHere { address, port },
             _ => ListenError::Other { address, error },
         }
     })
 }
 
-/// How long a stopping server waits for requests that it has begun to answer.
-const DRAIN: Duration = Duration::from_secs(3);
+/// Listens on all interfaces, for IPv6 and IPv4; for IPv4 alone where the machine has no IPv6.
+async fn everywhere(port: u16) -> std::io::Result<TcpListener> {
+    match both_versions(port) {
+        Err(error) if !matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::PermissionDenied) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        bound => bound,
+    }
+}
+
+/// One socket for both, whatever the system's default is (ipv6(7), IPV6_V6ONLY).
+fn both_versions(port: u16) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_only_v6(false)?;
+    // As tokio does: connections of a server that just ended do not keep its port.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
 
 /// Serves a router until `stop` resolves, then finishes the requests it has begun, at most 3 s.
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()> + Send + 'static) {
     let router = router.layer(axum::middleware::map_request(crate::linger::linger));
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let stop = async move {
-        stop.await;
-        // The receiver below is dropped only when the server has ended already.
-        let _ = stopping.send(());
-    };
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        // Small answers must not wait for more bytes; a failure only costs latency.
-        let _ = stream.set_nodelay(true);
-    });
-    let server = axum::serve(listener, service).with_graceful_shutdown(stop);
-    tokio::select! {
-        // axum's serve never returns an error: it retries failed accepts by itself.
-        _ = server => {}
-        () = async { let _ = stopped.await; tokio::time::sleep(DRAIN).await } => {}
+    crate::connection::serve(listener, router, stop, Limits::default()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_without_a_host_is_reached_by_ipv4_and_by_ipv6() {
+        let listener = bind(&":0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        let taken = bind(&SocketAddress::new(None, port)).await.unwrap_err();
+        assert!(matches!(taken, ListenError::Taken { .. }), "{taken}");
+        if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+            eprintln!("SKIPPED: this machine has no IPv6");
+            return;
+        }
+        TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! From settings to a plan: every block opened by its kind, every name in a route known. All
 //! problems of a file are found before anything starts.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +127,8 @@ pub struct Input<'a> {
     pub added: &'a [(&'a str, Role)],
     /// Resource attributes of this agent.
     pub resource: Vec<(String, String)>,
+    /// Folder for what must survive a restart.
+    pub data_folder: Arc<Path>,
 }
 
 impl Plan {
@@ -205,6 +208,7 @@ impl Planning<'_> {
             timeout: interval.min(LONGEST_POLL),
             resource: self.input.resource.clone(),
             telemetry: self.telemetry.clone(),
+            data_folder: self.input.data_folder.clone(),
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Context {
     pub resource: Vec<(String, String)>,
     /// What Weir knows about itself.
     pub telemetry: Arc<Telemetry>,
+    /// Folder for what must survive a restart, such as positions in files. It may not be there yet.
+    pub data_folder: Arc<std::path::Path>,
 }
 
 /// What a collector found to watch when it started, in a few words each.

@@ -192,7 +192,7 @@ async fn open(place: &Place) -> Result<Opened, String> {
                 .map_err(|problems| problems.to_string())?
         }
     };
-    let folder = place::data_folder(place.data.as_deref(), &settings.server);
+    let folder = weir_agent::data_folder(place.data.as_deref(), &settings);
     let location = place::metadata_location(&folder, &settings.server)?;
     if settings.server.metadata.is_none() && std::fs::metadata(&folder).is_err() {
         return Err(format!("there is no data folder {}; name it with --data", folder.display()));

@@ -21,7 +21,7 @@ pub fn run(config: Option<&Path>, once: bool) -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        let loaded = match weir_agent::load(Source::find(config), Program::Agent) {
+        let loaded = match weir_agent::load(Source::find(config), Program::Agent, None) {
             Ok(loaded) => loaded,
             Err(error) => {
                 say::note(&format!("{error}"));

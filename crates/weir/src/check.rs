@@ -11,7 +11,7 @@ use crate::{WRONG_CONFIGURATION, say};
 pub fn run(config: Option<&Path>) -> ExitCode {
     let source = Source::find(config);
     let name = source.name();
-    let loaded = match weir_agent::load(source, Program::Agent) {
+    let loaded = match weir_agent::load(source, Program::Agent, None) {
         Ok(loaded) => loaded,
         Err(error) => {
             say::note(&error.to_string());

@@ -189,7 +189,7 @@ fn dashboard(url: &Endpoint, name: &str) -> String {
 }
 
 async fn collect(files: &JoinFiles) -> Result<(Pipeline, Heartbeats), Failure> {
-    let mut loaded = weir_agent::load(Source::File(files.config.clone()), Program::Agent).map_err(|error| {
+    let mut loaded = weir_agent::load(Source::File(files.config.clone()), Program::Agent, None).map_err(|error| {
         say::note(&error.to_string());
         ExitCode::from(WRONG_CONFIGURATION)
     })?;

@@ -1,7 +1,7 @@
 //! Where a server keeps its data, and how its settings and options come together.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use weir_config::{Server, SocketAddress};
 use weir_metadata::Location;
@@ -11,19 +11,6 @@ const PORT: u16 = 8088;
 
 /// The file in the data folder that says where the running server is reached.
 const ADDRESS: &str = "address";
-
-/// The folder of the stored data: as root that of services, else that of the user.
-pub fn data_folder(named: Option<&Path>, settings: &Server) -> PathBuf {
-    if let Some(folder) = named.or(settings.data.as_deref()) {
-        return folder.to_owned();
-    }
-    if nix::unistd::geteuid().is_root() {
-        return PathBuf::from("/var/lib/weir");
-    }
-    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let data = folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
-    data.unwrap_or_else(|| PathBuf::from(".")).join("weir")
-}
 
 /// Makes the data folder, for its owner alone, and proves that it can be written.
 ///

@@ -46,7 +46,7 @@ pub fn schema() -> ExitCode {
 
 /// Every option in effect and its origin.
 pub fn explain(config: Option<&Path>) -> ExitCode {
-    match weir_agent::load(Source::find(config), Program::Agent) {
+    match weir_agent::load(Source::find(config), Program::Agent, None) {
         Ok(loaded) => say::out(&weir_agent::explain(&loaded)),
         Err(error) => {
             say::note(&error.to_string());

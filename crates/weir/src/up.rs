@@ -63,13 +63,14 @@ pub fn run(arguments: &Arguments, serve: Serve) -> ExitCode {
             Serve::WithAgent => Program::Up { otlp: otlp_ports_are_free() },
             Serve::Alone => Program::Server,
         };
-        let loaded = match weir_agent::load(Source::find(arguments.config.as_deref()), program) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                say::note(&format!("{error}"));
-                return ExitCode::from(WRONG_CONFIGURATION);
-            }
-        };
+        let loaded =
+            match weir_agent::load(Source::find(arguments.config.as_deref()), program, arguments.data.as_deref()) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    say::note(&format!("{error}"));
+                    return ExitCode::from(WRONG_CONFIGURATION);
+                }
+            };
         match start(arguments, serve, loaded).await {
             Ok(running) => running.until_stopped().await,
             Err(error) => {
@@ -98,7 +99,7 @@ struct Running {
 async fn start(arguments: &Arguments, serve: Serve, mut loaded: Loaded) -> Result<Running, String> {
     let stop = StopSignals::install().map_err(|_| "cannot listen for Ctrl-C".to_owned())?;
     let settings = &loaded.settings.server;
-    let folder = place::data_folder(arguments.data.as_deref(), settings);
+    let folder = loaded.data_folder.clone();
     place::prepare(&folder)?;
     let location = place::metadata_location(&folder, settings)?;
     let store_options = weir_store::Options {
@@ -127,7 +128,10 @@ async fn start(arguments: &Arguments, serve: Serve, mut loaded: Loaded) -> Resul
     loaded.plan.members.push(Member::receiver("api", Api(state.clone())));
     let rows = introduction::rows(&loaded, &watched);
     let (settings, host_name) = (loaded.settings.clone(), loaded.host_name.clone());
-    let pipeline = Pipeline::start(loaded.plan).await.map_err(|error| error.to_string())?;
+    let pipeline = Pipeline::start(loaded.plan).await.map_err(|error| match &*error.integration {
+        "api" => format!("{} (--listen)", error.reason),
+        _ => error.to_string(),
+    })?;
     place::note_address(&folder, &state.options.public_url)
         .map_err(|error| format!("{}: {error}", folder.display()))?;
     if serve == Serve::WithAgent {

@@ -352,6 +352,7 @@ mod tests {
         let settings = weir_config::Settings::parse("weir.yaml", &text, &weir_config::Environment);
         let settings = settings.map_err(|problems| problems.to_string())?;
         let context = Context {
+            data_folder: std::env::temp_dir().into(),
             name: "file".into(),
             interval: std::time::Duration::from_secs(10),
             timeout: std::time::Duration::from_secs(10),

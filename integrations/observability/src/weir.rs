@@ -418,6 +418,7 @@ mod tests {
         let text = format!("integrations:\n  weir:\n{indented}");
         let settings = Settings::parse("test.yaml", &text, &Environment).map_err(|problems| problems.to_string())?;
         let context = Context {
+            data_folder: std::env::temp_dir().into(),
             name: "weir".into(),
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(10),

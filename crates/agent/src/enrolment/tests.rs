@@ -123,7 +123,7 @@ fn a_new_machine_gets_a_key_for_its_owner_alone_and_a_configuration_that_loads()
     assert_eq!(files.write(&enrolled("web-1")).unwrap(), Written::Complete);
     assert_eq!(std::fs::read_to_string(&files.key_file).unwrap(), "weir_a_b\n");
     assert_eq!(std::fs::metadata(&files.key_file).unwrap().permissions().mode() & 0o777, 0o600);
-    let loaded = crate::load(crate::Source::File(files.config.clone()), crate::Program::Agent);
+    let loaded = crate::load(crate::Source::File(files.config.clone()), crate::Program::Agent, None);
     let loaded = loaded.map_err(|error| error.to_string()).unwrap();
     assert_eq!(loaded.host_name, "web-1");
     let names: Vec<&str> = loaded.settings.integrations.iter().map(|block| block.name.as_str()).collect();
@@ -190,7 +190,7 @@ fn lines_that_an_existing_configuration_lacks_are_told_and_make_it_right() {
         let again = JoinFiles::examine(&config, endpoint(), None).unwrap();
         assert_eq!(again.missing, Missing::Nothing, "{text}{lines}");
         assert_eq!(again.key_file, files.key_file);
-        crate::load(crate::Source::File(config), crate::Program::Agent).map_err(|error| error.to_string()).unwrap();
+        crate::load(crate::Source::File(config), crate::Program::Agent, None).map_err(|error| error.to_string()).unwrap();
     }
 }
 
@@ -218,7 +218,7 @@ fn the_agent_monitors_file_is_kept_and_told_its_line() {
     assert_eq!(files.name, "web-9");
     let Written::Lines(line) = files.write(&enrolled("web-9")).unwrap() else { panic!("a line is missing") };
     std::fs::write(&config, text.replace('}', &format!(",\n{line}}}"))).unwrap();
-    crate::load(crate::Source::File(config), crate::Program::Agent).map_err(|error| error.to_string()).unwrap();
+    crate::load(crate::Source::File(config), crate::Program::Agent, None).map_err(|error| error.to_string()).unwrap();
 }
 
 #[test]

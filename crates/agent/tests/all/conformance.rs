@@ -33,6 +33,7 @@ fn plan(block: &str) -> Result<Plan, Problems> {
         planned: &[],
         added: &[],
         resource,
+        data_folder: std::env::temp_dir().into(),
     })
 }
 

@@ -15,6 +15,7 @@ fn problems(text: &str) -> String {
         planned: &["kafka"],
         added: &[("store", Role::Export)],
         resource: Vec::new(),
+        data_folder: std::env::temp_dir().into(),
     };
     Plan::new(input).err().map(|problems: Problems| problems.to_string()).unwrap_or_default()
 }

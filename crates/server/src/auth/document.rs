@@ -9,21 +9,32 @@ use utoipa::openapi::{ComponentsBuilder, ContentBuilder, OpenApi, PathItem, Ref,
 use super::session;
 
 /// Answers that every request may get which needs a key.
-const SHARED: [(&str, &str, &str); 3] = [
+const SHARED: [(&str, &str, &str); 4] = [
     ("401", "Unauthorized", "No key, or one that is not known, has expired or was revoked."),
     ("403", "Forbidden", "The key is known and may not do this, or a session is used from another site."),
     ("429", "TooManyRequests", "Too many wrong keys came from this address; `Retry-After` says when to try again."),
+    ("503", "Unavailable", "Keys cannot be looked up now; `Retry-After` says when to try again."),
 ];
 
-/// Adds the ways to show a key, and the answers where none is shown, to every operation that does not
-/// say by `security(())` that it needs none.
+/// What every path with a parameter may answer.
+const NOT_FOUND: (&str, &str, &str) = ("404", "NotFound", "There is nothing of this name.");
+
+/// What every operation with a body may answer.
+const OF_BODIES: [(&str, &str, &str); 2] = [
+    ("413", "TooLarge", "The body is too large."),
+    ("415", "UnsupportedMediaType", "The content encoding is not known."),
+];
+
+/// Adds the ways to show a key to every operation that does not say by `security(())` that it needs
+/// none, and to each the answers that it does not give itself: to those without a key, to paths that
+/// are no text, to bodies that are not read.
 pub fn describe(document: &mut OpenApi) {
     let components = document.components.take().unwrap_or_default();
     let mut components = ComponentsBuilder::from(components);
     for (name, scheme) in schemes() {
         components = components.security_scheme(name, scheme);
     }
-    for (_, name, description) in SHARED {
+    for (_, name, description) in SHARED.into_iter().chain([NOT_FOUND]).chain(OF_BODIES) {
         components = components.response(name, answer(description));
     }
     document.components = Some(components.build());
@@ -33,11 +44,15 @@ pub fn describe(document: &mut OpenApi) {
         SecurityRequirement::new("key_id", NO_SCOPES).add("key_secret", NO_SCOPES),
         SecurityRequirement::new("session", NO_SCOPES),
     ]);
-    for item in document.paths.paths.values_mut() {
-        for operation in operations(item).filter(|operation| operation.security.is_none()) {
-            for (status, name, _) in SHARED {
-                let shared = RefOr::Ref(Ref::from_response_name(name));
-                operation.responses.responses.entry(status.to_owned()).or_insert(shared);
+    for (path, item) in &mut document.paths.paths {
+        let not_found = path.contains('{').then_some(NOT_FOUND);
+        for operation in operations(item) {
+            let shared = SHARED.into_iter().filter(|_| operation.security.is_none());
+            let of_bodies = OF_BODIES.into_iter().filter(|_| operation.request_body.is_some());
+            let answers: Vec<_> = shared.chain(not_found).chain(of_bodies).collect();
+            for (status, name, _) in answers {
+                let answer = RefOr::Ref(Ref::from_response_name(name));
+                operation.responses.responses.entry(status.to_owned()).or_insert(answer);
             }
         }
     }

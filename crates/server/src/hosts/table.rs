@@ -96,6 +96,9 @@ struct Inner {
     removals_lost: u64,
 }
 
+/// How the names of the metrics begin in which Weir speaks of itself.
+const ABOUT_WEIR: &str = "weir.";
+
 /// The table of hosts.
 #[derive(Debug, Default)]
 pub struct HostTable(Mutex<Inner>);
@@ -253,6 +256,10 @@ impl Inner {
             self.remember(series, nowhere);
             return nowhere;
         };
+        // What Weir says of itself makes no machine of the table: a server alone watches none.
+        if labels.metric().starts_with(ABOUT_WEIR) && !self.by_name.contains_key(name) {
+            return nowhere;
+        }
         let Some(at) = self.host_named(name) else {
             applied.refused += 1;
             return nowhere;

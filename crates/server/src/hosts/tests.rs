@@ -123,7 +123,7 @@ pub(crate) fn collectors(text: &str) -> Vec<Member> {
     let kinds: Vec<_> = weir_system::ALL.to_vec();
     let resource = vec![("host.name".to_owned(), "this".to_owned())];
     let input =
-        Input { file: "test.yaml", settings: &settings, problems, kinds: &kinds, planned: &[], added: &[], resource };
+        Input { file: "test.yaml", settings: &settings, problems, kinds: &kinds, planned: &[], added: &[], resource, data_folder: std::env::temp_dir().into() };
     Plan::new(input).unwrap().members
 }
 
@@ -419,6 +419,16 @@ fn series_of_no_host_and_unusable_names_make_no_row() {
     store.one("", "x", &[], 0, 1.0);
     let applied = store.one(&"n".repeat(300), "x", &[], 0, 1.0);
     assert_eq!((store.table.len(), applied.refused), (0, 1));
+}
+
+#[test]
+fn what_weir_says_of_itself_makes_no_row_and_counts_for_one() {
+    let mut store = Store::default();
+    store.one("h", "weir.process.memory", &[], 1_000, 1.0);
+    assert!(store.table.is_empty());
+    store.one("h", "up", &[], 2_000, 1.0);
+    store.one("h", "weir.process.memory", &[], 3_000, 1.0);
+    assert_eq!(store.row("h", 3_000).last_seen_ms, Some(3_000));
 }
 
 #[test]

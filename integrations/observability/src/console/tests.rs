@@ -470,6 +470,7 @@ fn open(block: &str) -> Result<Opened, String> {
     let settings =
         weir_config::Settings::parse("weir.yaml", &text, &weir_config::Environment).map_err(|p| p.to_string())?;
     let context = Context {
+        data_folder: std::env::temp_dir().into(),
         name: "console".into(),
         interval: Duration::from_secs(10),
         timeout: Duration::from_secs(10),

@@ -74,6 +74,7 @@ fn open(kind: &weir_pipeline::Kind, options: &str) -> Result<Opened, String> {
     let text = format!("integrations:\n  {}:\n{indented}", kind.name());
     let settings = Settings::parse("test.yaml", &text, &Environment).map_err(|problems| problems.to_string())?;
     let context = Context {
+        data_folder: std::env::temp_dir().into(),
         name: kind.name().into(),
         interval: Duration::from_secs(10),
         timeout: Duration::from_secs(10),

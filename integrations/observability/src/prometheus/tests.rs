@@ -171,6 +171,7 @@ const HEAT: MetricDescription<'static> =
 
 fn context() -> Context {
     Context {
+        data_folder: std::env::temp_dir().into(),
         name: "prometheus".into(),
         interval: Duration::from_secs(10),
         timeout: Duration::from_secs(10),

@@ -19,6 +19,7 @@ const GOOD: &str = "# TYPE jobs_total counter\njobs_total{job=\"inner\"} 3\nheat
 
 fn context(timeout: Duration) -> Context {
     Context {
+        data_folder: std::env::temp_dir().into(),
         name: "prometheus_scrape".into(),
         interval: Duration::from_secs(60),
         timeout,

@@ -150,6 +150,7 @@ impl Server {
 
 fn context() -> Context {
     Context {
+        data_folder: std::env::temp_dir().into(),
         name: "webhook".into(),
         interval: std::time::Duration::from_secs(10),
         timeout: std::time::Duration::from_secs(10),

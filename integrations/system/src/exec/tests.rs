@@ -11,6 +11,7 @@ use super::*;
 
 fn context() -> Context {
     Context {
+        data_folder: std::env::temp_dir().into(),
         name: Arc::from("exec"),
         interval: Duration::from_secs(30),
         timeout: Duration::from_secs(30),

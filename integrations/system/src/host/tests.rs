@@ -71,6 +71,7 @@ const SPACE: Space =
 
 fn context() -> Context {
     Context {
+        data_folder: std::env::temp_dir().into(),
         name: "host".into(),
         interval: Duration::from_secs(15),
         timeout: Duration::from_secs(15),

@@ -16,6 +16,7 @@ use super::*;
 
 fn open_within(yaml: &str, timeout: Duration) -> Result<Probe, String> {
     let context = Context {
+        data_folder: std::env::temp_dir().into(),
         name: Arc::from("probe"),
         interval: Duration::from_secs(30),
         timeout,
@@ -539,6 +540,7 @@ fn the_own_sample_is_understood_and_tells_what_it_watches() {
     let node = Document::parse("sample", ABOUT.sample, &Environment).unwrap();
     let config: ProbeConfig = weir_config::read("sample", node.get("probe").unwrap(), "probe").unwrap();
     let context = Context {
+        data_folder: std::env::temp_dir().into(),
         name: Arc::from("probe"),
         interval: Duration::from_secs(30),
         timeout: Duration::from_secs(30),

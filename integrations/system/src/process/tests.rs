@@ -20,6 +20,7 @@ fn captured() -> Config {
 
 fn processes(config: Config) -> Result<Processes, Fault> {
     let context = Context {
+        data_folder: std::env::temp_dir().into(),
         name: "process".into(),
         interval: Duration::from_secs(15),
         timeout: Duration::from_secs(15),
