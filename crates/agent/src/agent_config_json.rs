@@ -128,7 +128,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.json");
         std::fs::write(&file, GUIDE.replace("60\n", "60,\n  \"api_key\": \"weir_a_b\"\n")).unwrap();
-        let loaded = crate::load(crate::Source::File(file), crate::Program::Agent, None).map_err(|e| e.to_string()).unwrap();
+        let loaded =
+            crate::load(crate::Source::File(file), crate::Program::Agent, None).map_err(|e| e.to_string()).unwrap();
         assert_eq!(loaded.host_name, "web-server-01");
         assert!(!loaded.console_added);
         assert!(loaded.plan.members.iter().any(|member| &**member.name() == "weir"));

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use http::header::{AUTHORIZATION, HeaderValue};
 use serde_json::{Value, json};
 use weir_config::{Block, Endpoint, Secret, Settings};
 use weir_net::{Answer, Client, HttpOptions};
@@ -65,7 +66,11 @@ impl Enrolment {
         }
         let mut body = registration_body(&files.name, &files.name, &files.tags, &system);
         body.insert("token".to_owned(), json!(token.expose()));
-        let request = json_request(&self.endpoint, &["enroll"], &Value::Object(body)).map_err(Fault::configuration)?;
+        let mut request =
+            json_request(&self.endpoint, &["enroll"], &Value::Object(body)).map_err(Fault::configuration)?;
+        if let Some(key) = files.present_key() {
+            request.headers_mut().insert(AUTHORIZATION, key);
+        }
         let answer = self.client.send(request, ANSWER_LIMIT_BYTES).await?;
         let fields: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         if !answer.status.is_success() {
@@ -257,6 +262,17 @@ impl JoinFiles {
             quoted(&endpoint),
             quoted(&key_file)
         ))
+    }
+
+    /// The key that this machine has for this very server: it proves that the agent that runs here is its own.
+    fn present_key(&self) -> Option<HeaderValue> {
+        if self.missing != Missing::Nothing {
+            return None;
+        }
+        let key = std::fs::read_to_string(&self.key_file).ok()?;
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", key.trim())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 
     /// Stores key, id and configuration. The key's file is replaced in one step and only its owner

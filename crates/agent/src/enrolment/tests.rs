@@ -60,6 +60,30 @@ async fn a_token_becomes_a_key_and_the_server_learns_who_joins() {
 }
 
 #[tokio::test]
+async fn a_machine_that_joined_this_server_already_shows_its_key_and_no_other_server_sees_it() {
+    let keys: Arc<Mutex<Vec<String>>> = Arc::default();
+    let sink = keys.clone();
+    let enroll = move |headers: http::HeaderMap| async move {
+        let key = headers.get(AUTHORIZATION).map_or("", |key| key.to_str().unwrap());
+        sink.lock().unwrap().push(key.to_owned());
+        Json(json!({"status": "success", "agent_id": "web-1", "key": "weir_a_b"}))
+    };
+    let router = Router::new()
+        .route("/health", get(|| async { ([(CONTENT_TYPE, "application/json")], HEALTH) }))
+        .route("/api/v1/agents/enroll", post(enroll));
+    let [first, other] = [serve(router.clone()).await, serve(router).await]
+        .map(|address| format!("http://{address}").parse::<Endpoint>().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    for endpoint in [&first, &first, &other] {
+        let files = files(folder.path(), endpoint);
+        let enrolment = Enrolment::begin(endpoint.clone()).await.unwrap();
+        let enrolled = enrolment.enrol(&Secret::new("AAAA-BBBB-CCCC-DDDD"), &files).await.unwrap();
+        files.write(&enrolled).unwrap();
+    }
+    assert_eq!(*keys.lock().unwrap(), ["", "Bearer weir_a_b", ""]);
+}
+
+#[tokio::test]
 async fn every_way_a_token_can_be_wrong_has_words_of_its_own() {
     let mut told = Vec::new();
     for (status, code, words) in [
@@ -190,7 +214,9 @@ fn lines_that_an_existing_configuration_lacks_are_told_and_make_it_right() {
         let again = JoinFiles::examine(&config, endpoint(), None).unwrap();
         assert_eq!(again.missing, Missing::Nothing, "{text}{lines}");
         assert_eq!(again.key_file, files.key_file);
-        crate::load(crate::Source::File(config), crate::Program::Agent, None).map_err(|error| error.to_string()).unwrap();
+        crate::load(crate::Source::File(config), crate::Program::Agent, None)
+            .map_err(|error| error.to_string())
+            .unwrap();
     }
 }
 

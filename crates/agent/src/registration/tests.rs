@@ -60,7 +60,7 @@ fn error(status: u16, code: &str) -> Response {
 fn report(folder: &Path, config: &str) -> Heartbeats {
     let file = folder.join("weir.yaml");
     std::fs::write(&file, config).unwrap();
-    let mut loaded = load(Source::File(file), Program::Agent).map_err(|error| error.to_string()).unwrap();
+    let mut loaded = load(Source::File(file), Program::Agent, None).map_err(|error| error.to_string()).unwrap();
     let mut registration = Registration::of(&loaded).unwrap();
     for server in &mut registration.servers {
         let moment = Duration::from_millis(20);
@@ -174,7 +174,7 @@ fn an_id_that_the_server_gave_stands_beside_the_key_and_is_used() {
     let file = folder.path().join("weir.yaml");
     let text = format!("integrations: {{weir: {{api_key_file: \"{}\"}}}}", key_file.display());
     std::fs::write(&file, text).unwrap();
-    let loaded = load(Source::File(file), Program::Agent).map_err(|error| error.to_string()).unwrap();
+    let loaded = load(Source::File(file), Program::Agent, None).map_err(|error| error.to_string()).unwrap();
     let registration = Registration::of(&loaded).unwrap();
     assert_eq!(registration.servers[0].agent_id, "agent-7");
     assert_eq!(registration.servers[0].place, "http://localhost:8088");
@@ -185,6 +185,6 @@ fn a_configuration_without_a_server_reports_to_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weir.yaml");
     std::fs::write(&file, "integrations: {console: {}, weir: {enabled: false}}").unwrap();
-    let loaded = load(Source::File(file), Program::Agent).map_err(|error| error.to_string()).unwrap();
+    let loaded = load(Source::File(file), Program::Agent, None).map_err(|error| error.to_string()).unwrap();
     assert!(Registration::of(&loaded).unwrap().servers.is_empty());
 }
