@@ -58,6 +58,15 @@ impl Chunk {
     }
 }
 
+/// Decodes any bits and encodes what comes out again, for fuzzing. Whether the same samples come back.
+#[doc(hidden)]
+pub fn decode_and_encode(bits: &[u8], first_ms: i64, count: u16) -> bool {
+    let mut samples: Vec<Sample> = Decoder::new(bits, first_ms, count).collect();
+    samples.truncate(usize::from(CHUNK_SAMPLES));
+    let again = Chunk::of(&samples);
+    again.is_none_or(|chunk| chunk.samples().eq(samples.iter().copied()))
+}
+
 /// A chunk that grows at its end.
 #[derive(Debug, Default)]
 pub struct Encoder {
@@ -90,6 +99,11 @@ impl Encoder {
     /// Time of the last sample; 0 without samples.
     pub fn last_ms(&self) -> i64 {
         self.last_ms
+    }
+
+    /// Bits of the last value; 0 without samples.
+    pub fn last_value(&self) -> u64 {
+        self.value
     }
 
     /// Bytes on the heap.
@@ -166,6 +180,10 @@ impl Encoder {
         let mut left = width;
         while left > 0 {
             if self.free == 0 {
+                if self.bits.len() == self.bits.capacity() {
+                    // By a quarter: every series has an open chunk, and doubling would leave a third of it unused.
+                    self.bits.reserve_exact((self.bits.len() / 4).max(16));
+                }
                 self.bits.push(0);
                 self.free = 8;
             }

@@ -8,13 +8,14 @@ use hashbrown::HashTable;
 
 use crate::chunk::{ARC_BYTES, Chunk};
 use crate::index::Index;
-use crate::labels::{Label, Series, SeriesRef, table_bytes};
+use crate::labels::{Label, Series, SeriesRef, is_sparse, table_bytes};
 use crate::series::{MemorySeries, Pushed};
 
 /// The head.
 #[derive(Debug)]
 pub struct Head {
-    series: HashMap<u32, MemorySeries, RandomState>,
+    /// Boxed, so that the table stays small: it doubles all at once, and is moved when it does.
+    series: HashMap<u32, Box<MemorySeries>, RandomState>,
     lookup: HashTable<SeriesRef>,
     index: Index,
     /// Longest time that one open chunk spans, milliseconds.
@@ -26,13 +27,25 @@ pub struct Head {
     /// Heap bytes of what the series share: text, resources.
     shared_bytes: usize,
     samples: usize,
+    /// Times of the oldest and the newest sample.
+    span: Option<(i64, i64)>,
 }
 
 /// How finely the time is divided to find what is oldest.
 const AGE_STEPS: usize = 512;
 
+/// What the head has let go of. Freeing it takes longer than others should wait for the head.
+#[derive(Debug, Default)]
+pub struct Gone {
+    /// How many samples.
+    pub samples: usize,
+    /// Held until it is dropped.
+    #[expect(clippy::vec_box, reason = "taking them out of their boxes would free those at once")]
+    _series: Vec<Box<MemorySeries>>,
+}
+
 fn description_bytes(series: &Series) -> usize {
-    ARC_BYTES + size_of::<Series>() + size_of_val::<[Label]>(series.labels.own())
+    size_of::<MemorySeries>() + ARC_BYTES + size_of::<Series>() + size_of_val::<[Label]>(series.labels.own())
 }
 
 impl Head {
@@ -47,6 +60,7 @@ impl Head {
             description_bytes: 0,
             shared_bytes: 0,
             samples: 0,
+            span: None,
         }
     }
 
@@ -68,7 +82,7 @@ impl Head {
         self.description_bytes += description_bytes(series);
         self.index.insert(series.id, &series.labels);
         self.lookup.insert_unique(series.hash, series.clone(), |known| known.hash);
-        self.series.insert(series.id, MemorySeries::new(series.clone()));
+        self.series.insert(series.id, Box::new(MemorySeries::new(series.clone())));
         self.push_to(series.id, time_ms, value).unwrap_or(Pushed::Duplicate)
     }
 
@@ -79,31 +93,44 @@ impl Head {
         let pushed = memory.push(time_ms, value, self.span_ms);
         self.sample_bytes = self.sample_bytes + memory.sample_bytes() - bytes;
         self.samples = self.samples + memory.samples() - samples;
+        let (oldest, newest) = self.span.unwrap_or((time_ms, time_ms));
+        self.span = Some((oldest.min(time_ms), newest.max(time_ms)));
         Some(pushed)
     }
 
-    /// Lets go of everything older than a time. How many samples went.
-    pub fn drop_before(&mut self, time_ms: i64) -> usize {
-        let mut gone = Vec::new();
+    /// The series that hold anything older than a time, ascending.
+    pub fn series_before(&self, time_ms: i64) -> Vec<u32> {
+        let old = self.series.iter().filter(|(_, memory)| memory.has_before(time_ms));
+        let mut ids: Vec<u32> = old.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Lets go of what these series hold that is older than a time.
+    pub fn drop_before(&mut self, ids: &[u32], time_ms: i64) -> Gone {
         let before = self.samples;
-        for (id, memory) in &mut self.series {
+        let mut empty = Vec::new();
+        for id in ids {
+            let Some(memory) = self.series.get_mut(id) else { continue };
             let (bytes, samples) = (memory.sample_bytes(), memory.samples());
             if memory.drop_before(time_ms) {
                 self.sample_bytes = self.sample_bytes + memory.sample_bytes() - bytes;
                 self.samples = self.samples + memory.samples() - samples;
             } else {
-                gone.push(*id);
+                empty.push(*id);
             }
         }
-        self.remove(&gone);
-        before - self.samples
+        let gone = self.remove(&empty);
+        Gone { samples: before - self.samples, ..gone }
     }
 
-    fn remove(&mut self, ids: &[u32]) {
+    /// Lets go of these series, whose numbers ascend.
+    pub fn remove(&mut self, ids: &[u32]) -> Gone {
         if ids.is_empty() {
-            return;
+            return Gone::default();
         }
-        let gone: Vec<MemorySeries> = ids.iter().filter_map(|id| self.series.remove(id)).collect();
+        let before = self.samples;
+        let gone: Vec<Box<MemorySeries>> = ids.iter().filter_map(|id| self.series.remove(id)).collect();
         for memory in &gone {
             let series = memory.reference();
             if let Ok(entry) = self.lookup.find_entry(series.hash, |known| Arc::ptr_eq(known, series)) {
@@ -114,69 +141,74 @@ impl Head {
             self.description_bytes -= description_bytes(series);
         }
         self.index.remove(gone.iter().map(|memory| (memory.reference().id, &memory.reference().labels)));
-        self.series.shrink_to_fit();
-        self.lookup.shrink_to_fit(|known| known.hash);
+        if is_sparse(self.series.len(), self.series.capacity()) {
+            self.series.shrink_to_fit();
+        }
+        if is_sparse(self.lookup.len(), self.lookup.capacity()) {
+            self.lookup.shrink_to_fit(|known| known.hash);
+        }
+        Gone { samples: before - self.samples, _series: gone }
     }
 
-    /// Lets go of the oldest until at most `bytes` are held. How many samples went.
-    pub fn evict(&mut self, bytes: usize, now_ms: i64) -> usize {
-        let before = self.samples;
-        if self.bytes() > bytes {
-            let cut = self.age_that_frees(self.bytes() - bytes, now_ms);
-            self.drop_before(cut);
-        }
-        if self.bytes() > bytes {
-            self.evict_series(bytes);
-        }
-        before - self.samples
-    }
-
-    /// The time before which `bytes` are held.
-    fn age_that_frees(&self, bytes: usize, now_ms: i64) -> i64 {
+    /// The time before which `bytes` are held, or an earlier one if whole series that are still alive would go
+    /// with them: those are not chosen by a step of time.
+    pub fn age_that_frees(&self, bytes: usize, now_ms: i64) -> i64 {
         let oldest = self.oldest_ms().unwrap_or(now_ms);
         // Clocks that are wrong must not stretch the steps.
         let step = (now_ms.saturating_sub(oldest) / AGE_STEPS as i64).max(1);
-        let mut held = [0usize; AGE_STEPS];
-        let mut add = |last_ms: i64, bytes: usize| {
-            let at = usize::try_from(last_ms.saturating_sub(oldest) / step).unwrap_or(AGE_STEPS);
-            if let Some(held) = held.get_mut(at.min(AGE_STEPS - 1)) {
-                *held += bytes;
-            }
+        // By step: bytes of chunks, and bytes of series that end in it.
+        let mut held = [(0usize, 0usize); AGE_STEPS];
+        let at = |last_ms: i64| {
+            let step = usize::try_from(last_ms.saturating_sub(oldest) / step).unwrap_or(AGE_STEPS);
+            step.min(AGE_STEPS - 1)
         };
         let fixed = self.series_bytes() / self.series.len().max(1);
         for memory in self.series.values() {
             let mut chunks = 0;
             memory.each_part(|last_ms, bytes| {
                 chunks += bytes;
-                add(last_ms, bytes);
+                if let Some((held, _)) = held.get_mut(at(last_ms)) {
+                    *held += bytes;
+                }
             });
-            if let Some((newest, _)) = memory.newest() {
-                add(newest, fixed + memory.sample_bytes().saturating_sub(chunks));
+            let whole = fixed + memory.sample_bytes().saturating_sub(chunks);
+            if let Some((_, held)) = memory.newest_ms().and_then(|newest_ms| held.get_mut(at(newest_ms))) {
+                *held += whole;
             }
         }
         let mut freed = 0;
-        let steps = held.iter().take_while(|held| {
-            let more = freed < bytes;
-            freed += **held;
-            more
+        let steps = held.iter().take_while(|(chunks, series)| {
+            let is_right = freed < bytes && freed + series <= bytes + bytes / 2;
+            freed += chunks + series;
+            is_right
         });
         oldest.saturating_add(step.saturating_mul(steps.count() as i64))
     }
 
-    /// Drops whole series, those without news for the longest time first. Comes to this when
-    /// memory is full of series rather than of samples.
-    fn evict_series(&mut self, bytes: usize) {
+    /// So many series that hold about so many bytes, those without news for the longest time;
+    /// their numbers ascend.
+    pub fn quietest_series(&self, bytes: usize) -> Vec<u32> {
+        let each = (self.bytes() / self.series.len().max(1)).max(1);
+        let count = (bytes / each + 1).min(self.series.len());
         let mut series: Vec<(i64, u32)> =
-            self.series.iter().map(|(id, memory)| (memory.newest().map_or(i64::MIN, |(time, _)| time), *id)).collect();
-        series.sort_unstable();
-        let each = (self.bytes() / series.len().max(1)).max(1);
-        let mut rest = series.as_slice();
-        while self.bytes() > bytes && !rest.is_empty() {
-            let enough = ((self.bytes() - bytes) / each + 1).min(rest.len());
-            let (now, later) = rest.split_at(enough);
-            self.remove(&now.iter().map(|(_, id)| *id).collect::<Vec<_>>());
-            rest = later;
+            self.series.iter().map(|(id, memory)| (memory.newest_ms().unwrap_or(i64::MIN), *id)).collect();
+        if count < series.len() {
+            series.select_nth_unstable(count);
         }
+        let mut ids: Vec<u32> = series.into_iter().take(count).map(|(_, id)| id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Looks at every series for the times of the oldest and the newest sample.
+    pub fn measure_span(&self) -> Option<(i64, i64)> {
+        let spans = self.series.values().filter_map(|memory| Some((memory.oldest_ms()?, memory.newest_ms()?)));
+        spans.reduce(|(oldest, newest), (first, last)| (oldest.min(first), newest.max(last)))
+    }
+
+    /// Tells the times of the oldest and the newest sample, after some have gone.
+    pub fn set_span(&mut self, span: Option<(i64, i64)>) {
+        self.span = span;
     }
 
     /// Tells how many bytes the series share.
@@ -191,7 +223,7 @@ impl Head {
 
     /// A series by its number.
     pub fn get(&self, id: u32) -> Option<&MemorySeries> {
-        self.series.get(&id)
+        self.series.get(&id).map(|memory| &**memory)
     }
 
     /// How many series.
@@ -206,12 +238,12 @@ impl Head {
 
     /// The oldest time.
     pub fn oldest_ms(&self) -> Option<i64> {
-        self.series.values().filter_map(MemorySeries::oldest_ms).min()
+        self.span.map(|(oldest, _)| oldest)
     }
 
     /// The newest time.
     pub fn newest_ms(&self) -> Option<i64> {
-        self.series.values().filter_map(|memory| Some(memory.newest()?.0)).max()
+        self.span.map(|(_, newest)| newest)
     }
 
     /// Bytes of the samples.
@@ -223,7 +255,7 @@ impl Head {
     pub fn series_bytes(&self) -> usize {
         self.description_bytes
             + self.shared_bytes
-            + table_bytes::<(u32, MemorySeries)>(self.series.capacity())
+            + table_bytes::<(u32, Box<MemorySeries>)>(self.series.capacity())
             + table_bytes::<SeriesRef>(self.lookup.capacity())
             + self.index.bytes()
     }
@@ -239,62 +271,3 @@ const _: fn() = || {
     fn shared_between_threads<T: Send + Sync>() {}
     shared_between_threads::<Chunk>();
 };
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::labels::{LabelHasher, Labels, MetricInfo, MetricKind};
-
-    fn series(id: u32) -> SeriesRef {
-        let info = MetricInfo { unit: "1".into(), kind: MetricKind::Gauge, description: "".into() };
-        let labels = Labels::new([("__name__".to_owned(), "m".to_owned()), ("n".to_owned(), id.to_string())]);
-        let hash = LabelHasher::default().all(labels.iter());
-        Arc::new(Series { id, labels, info: Arc::new(info), hash })
-    }
-
-    fn filled(series_count: u32, samples: i64) -> Head {
-        let mut head = Head::new(i64::MAX);
-        for id in 0..series_count {
-            let series = series(id);
-            for time in 0..samples {
-                head.push(
-                    &series,
-                    1000 + time,
-                    u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ time.cast_unsigned(),
-                );
-            }
-        }
-        head
-    }
-
-    #[test]
-    fn the_oldest_samples_go_first_and_as_many_as_needed() {
-        let mut head = filled(10, 2400);
-        let bound = head.bytes() * 2 / 3;
-        let gone = head.evict(bound, 1000 + 2400);
-        assert!(head.bytes() <= bound, "{} > {bound}", head.bytes());
-        assert_eq!(head.samples() + gone, 24_000);
-        assert_eq!(head.len(), 10);
-        assert_eq!(head.newest_ms(), Some(3399));
-        // Not much more than needed went.
-        assert!(gone < 24_000 / 2, "{gone}");
-        assert!(head.oldest_ms() > Some(1240));
-    }
-
-    #[test]
-    fn memory_full_of_series_of_one_time_is_bounded_too() {
-        let mut head = filled(1000, 1);
-        let bound = head.bytes() / 2;
-        head.evict(bound, 5000);
-        assert!(head.bytes() <= bound);
-        assert_eq!(head.len(), head.index().all().len());
-    }
-
-    #[test]
-    fn counted_bytes_return_to_nothing_with_the_last_series() {
-        let mut head = filled(50, 300);
-        head.drop_before(i64::MAX);
-        assert_eq!((head.len(), head.samples(), head.sample_bytes(), head.description_bytes), (0, 0, 0, 0));
-        assert_eq!(head.lookup.len(), 0);
-    }
-}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use crate::labels::{Label, Labels, table_bytes};
+use crate::labels::{Label, Labels, is_sparse, table_bytes};
 
 /// Numbers of series, ascending.
 pub type Postings = Vec<u32>;
@@ -21,16 +21,44 @@ pub struct Index {
     posting_bytes: usize,
 }
 
+/// Adds a number. How many bytes more are held.
 fn insert(postings: &mut Postings, id: u32) -> usize {
     let before = postings.capacity();
     // Numbers ascend, so this is nearly always the end.
     if let Err(at) = postings.binary_search(&id) {
-        if postings.is_empty() {
-            postings.reserve_exact(1);
+        if postings.len() == before {
+            // By a quarter: doubling would leave much unused in the many lists that are long.
+            postings.reserve_exact((before / 4).max(1));
         }
         postings.insert(at, id);
     }
     (postings.capacity() - before) * size_of::<u32>()
+}
+
+/// Removes ascending numbers. How many bytes less are held.
+fn remove(postings: &mut Postings, gone: &[u32]) -> usize {
+    let before = postings.capacity();
+    let (Some(first), Some(last)) = (gone.first(), gone.last()) else { return 0 };
+    let from = postings.partition_point(|id| id < first);
+    let until = postings.partition_point(|id| id <= last);
+    let mut rest = gone;
+    let mut is_kept = |id: &u32| {
+        while let Some((next, later)) = rest.split_first().filter(|(next, _)| *next <= id) {
+            if next == id {
+                return false;
+            }
+            rest = later;
+        }
+        true
+    };
+    // Only what lies between the first and the last is looked at, for lists can be very long.
+    let between = postings.get(from..until).unwrap_or_default();
+    let kept: Vec<u32> = between.iter().copied().filter(|id| is_kept(id)).collect();
+    postings.splice(from..until, kept);
+    if is_sparse(postings.len(), before) {
+        postings.shrink_to_fit();
+    }
+    before.saturating_sub(postings.capacity()) * size_of::<u32>()
 }
 
 impl Index {
@@ -44,31 +72,33 @@ impl Index {
         }
     }
 
-    /// Removes series.
+    /// Removes series, whose numbers ascend.
     pub fn remove<'a>(&mut self, series: impl Iterator<Item = (u32, &'a Labels)>) {
-        let mut gone: HashSet<u32, RandomState> = HashSet::default();
+        let mut gone = Vec::new();
         let mut pairs: HashSet<Label, RandomState> = HashSet::default();
         for (id, labels) in series {
-            gone.insert(id);
-            pairs.extend(labels.pairs().cloned());
+            gone.push(id);
+            for pair in labels.pairs() {
+                if !pairs.contains(pair) {
+                    pairs.insert(pair.clone());
+                }
+            }
         }
         for (key, value) in pairs {
             let Some(values) = self.labels.get_mut(&key) else { continue };
             let Some(postings) = values.get_mut(&value) else { continue };
-            postings.retain(|id| !gone.contains(id));
+            self.posting_bytes -= remove(postings, &gone);
             if postings.is_empty() {
+                self.posting_bytes -= postings.capacity() * size_of::<u32>();
                 values.remove(&value);
-            } else {
-                postings.shrink_to_fit();
             }
             if values.is_empty() {
                 self.labels.remove(&key);
+            } else if is_sparse(values.len(), values.capacity()) {
+                values.shrink_to_fit();
             }
         }
-        self.all.retain(|id| !gone.contains(id));
-        self.all.shrink_to_fit();
-        let postings: usize = self.labels.values().flat_map(HashMap::values).map(Vec::capacity).sum();
-        self.posting_bytes = (postings + self.all.capacity()) * size_of::<u32>();
+        self.posting_bytes -= remove(&mut self.all, &gone);
     }
 
     /// All series.
@@ -115,7 +145,50 @@ pub fn subtract(a: &[u32], b: &[u32]) -> Postings {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn held_bytes(index: &Index) -> usize {
+        let postings: usize = index.labels.values().flat_map(HashMap::values).map(Vec::capacity).sum();
+        (postings + index.all.capacity()) * size_of::<u32>()
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_without_numbers_is_as_if_they_had_never_come(
+            numbers in prop::collection::btree_set(0u32..300, 0..200),
+            gone in prop::collection::btree_set(0u32..300, 0..200),
+        ) {
+            let mut postings = Postings::new();
+            let mut bytes = numbers.iter().map(|id| insert(&mut postings, *id)).sum::<usize>();
+            bytes -= remove(&mut postings, &gone.iter().copied().collect::<Vec<_>>());
+            prop_assert_eq!(&postings, &numbers.difference(&gone).copied().collect::<Vec<_>>());
+            prop_assert_eq!(bytes, postings.capacity() * size_of::<u32>());
+        }
+    }
+
+    #[test]
+    fn series_that_come_and_go_leave_no_bytes_behind() {
+        let mut index = Index::default();
+        let labels =
+            |id: u32| Labels::new([("__name__".to_owned(), "m".to_owned()), ("pid".to_owned(), id.to_string())]);
+        let mut most = 0;
+        for id in 0..20_000u32 {
+            index.insert(id, &labels(id));
+            if let Some(gone) = id.checked_sub(500) {
+                index.remove([(gone, &labels(gone))].into_iter());
+            }
+            most = most.max(index.bytes());
+            if id == 2000 {
+                most = index.bytes();
+            }
+        }
+        assert_eq!(index.all().len(), 500);
+        assert_eq!(index.posting_bytes, held_bytes(&index));
+        // As many as at any time, and no more for all those that were there before.
+        assert!(most < 500 * 400, "{most}");
+    }
 
     #[test]
     fn a_removed_series_leaves_nothing_behind() {
@@ -130,6 +203,7 @@ mod tests {
         assert_eq!(index.all(), [1, 3]);
         assert_eq!(index.postings("__name__", "m"), [1, 3]);
         assert!(index.postings("host", "b").is_empty());
+        assert_eq!(index.posting_bytes, held_bytes(&index));
         index.remove([(1, &labels("a")), (3, &labels("c"))].into_iter());
         assert!(index.labels.is_empty());
         assert_eq!(index.posting_bytes, 0);

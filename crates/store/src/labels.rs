@@ -255,6 +255,13 @@ pub struct Series {
     pub(crate) hash: u64,
 }
 
+impl Series {
+    /// A series of another source than this store. Its number matters to that source alone.
+    pub fn new(id: u32, labels: Labels, info: MetricInfo) -> SeriesRef {
+        Arc::new(Self { id, labels, info: Arc::new(info), hash: 0 })
+    }
+}
+
 /// A shared series.
 pub type SeriesRef = Arc<Series>;
 
@@ -318,7 +325,15 @@ impl Interner {
         self.sets.retain(|set| Arc::strong_count(set) > 1);
         self.infos.retain(|info| Arc::strong_count(info) > 1);
         self.texts.retain(|text| Arc::strong_count(text) > 1);
-        self.texts.shrink_to_fit();
+        if is_sparse(self.sets.len(), self.sets.capacity()) {
+            self.sets.shrink_to_fit();
+        }
+        if is_sparse(self.infos.len(), self.infos.capacity()) {
+            self.infos.shrink_to_fit();
+        }
+        if is_sparse(self.texts.len(), self.texts.capacity()) {
+            self.texts.shrink_to_fit();
+        }
         let texts: usize = self.texts.iter().map(|text| text.len() + ARC_BYTES).sum();
         let sets: usize = self.sets.iter().map(|set| size_of_val(&**set) + ARC_BYTES).sum();
         self.heap_bytes = texts + sets + self.infos.len() * (size_of::<MetricInfo>() + ARC_BYTES);
@@ -336,6 +351,12 @@ impl Interner {
 /// Bytes of a hash table of this capacity: one control byte per slot, one slot in eight stays free.
 pub(crate) fn table_bytes<T>(capacity: usize) -> usize {
     capacity.div_ceil(7).saturating_mul(8) * (size_of::<T>() + 1)
+}
+
+/// Whether something is so empty that it should be made smaller. Not with the first that goes: growing
+/// again at once would cost more than the memory is worth.
+pub(crate) fn is_sparse(length: usize, capacity: usize) -> bool {
+    length < capacity / 3
 }
 
 #[cfg(test)]

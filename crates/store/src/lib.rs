@@ -5,12 +5,13 @@
 //!
 //! - [`store`]: [`Store`], its options and statistics; [`export`]: the store as an exporter of the pipeline
 //! - [`labels`], [`map`]: series and their labels, and how OpenTelemetry's points become samples
-//! - [`chunk`], [`series`], [`index`], [`head`]: what is in memory
+//! - [`chunk`], [`series`], [`index`], [`head`], [`evict`]: what is in memory, and how it goes again
 //! - [`record`], [`segment`], [`replay`], [`writer`]: what is on disk, and the thread that owns it
 //! - [`select`], [`read`]: questions and answers
 
 mod chunk;
 mod error;
+mod evict;
 mod export;
 mod head;
 mod index;
@@ -27,13 +28,19 @@ mod store;
 mod writer;
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod tests;
 
+#[doc(hidden)]
+pub use chunk::decode_and_encode;
 pub use error::{AppendError, OpenError, ReadError};
 pub use export::StoreExporter;
 pub use labels::{Label, Labels, MetricInfo, MetricKind, NAME, Series, SeriesRef};
 #[doc(hidden)]
-pub use replay::{Replayed, replay_bytes};
+pub use replay::{Replayed, replay_bytes, replay_payload};
 pub use select::{MatchOp, Matcher, MetricEntry, Samples, Select, SeriesData, SeriesSource};
 pub use stats::Stats;
 pub use store::{Appended, Committed, Options, Store, Sync};

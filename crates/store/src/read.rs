@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use crate::error::ReadError;
-use crate::head::Head;
 use crate::index::{Index, Postings, intersect, subtract};
 use crate::labels::{NAME, SeriesRef};
 use crate::select::{Condition, MatchOp, MetricEntry, Samples, Select, SeriesData, SeriesSource};
@@ -37,33 +36,45 @@ fn matching(index: &Index, conditions: &[Condition<'_>]) -> Postings {
     found
 }
 
-impl Head {
-    fn selected<'a>(&'a self, select: &Select) -> Result<impl Iterator<Item = &'a MemorySeries>, ReadError> {
+/// So many series are looked at under one lock, so that a question about everything does not keep samples from
+/// being stored. Series beyond that may be seen at a slightly later moment.
+const SERIES_PER_LOCK: usize = 4096;
+
+/// Whether a series has a time that overlaps with the range.
+fn overlaps(memory: &MemorySeries, select: &Select) -> bool {
+    memory.newest_ms().is_some_and(|newest| newest >= select.start_ms)
+        && memory.oldest_ms().is_some_and(|oldest| oldest <= select.end_ms)
+}
+
+impl Store {
+    /// What `visit` makes of the selected series.
+    fn visit<T>(&self, select: &Select, visit: impl Fn(&MemorySeries) -> Option<T>) -> Result<Vec<T>, ReadError> {
         let conditions = Condition::all(&select.matchers)?;
-        Ok(matching(self.index(), &conditions).into_iter().filter_map(|id| self.get(id)))
+        let head = || self.head().read().unwrap_or_else(PoisonError::into_inner);
+        let series = matching(head().index(), &conditions);
+        let mut found = Vec::with_capacity(series.len());
+        for series in series.chunks(SERIES_PER_LOCK) {
+            let head = head();
+            found.extend(series.iter().filter_map(|id| visit(head.get(*id)?)));
+        }
+        Ok(found)
     }
 
     /// The selected series whose time overlaps with the range.
-    fn present<'a>(&'a self, select: &'a Select) -> Result<impl Iterator<Item = &'a SeriesRef>, ReadError> {
-        let overlaps = |memory: &&MemorySeries| {
-            memory.newest().is_some_and(|(newest, _)| newest >= select.start_ms)
-                && memory.oldest_ms().is_some_and(|oldest| oldest <= select.end_ms)
-        };
-        Ok(self.selected(select)?.filter(overlaps).map(MemorySeries::reference))
+    fn present(&self, select: &Select) -> Result<Vec<SeriesRef>, ReadError> {
+        self.visit(select, |memory| overlaps(memory, select).then(|| memory.reference().clone()))
     }
 }
 
 impl SeriesSource for Store {
     fn select(&self, select: &Select) -> Result<Vec<SeriesData>, ReadError> {
-        let mut found: Vec<SeriesData> = {
-            let head = self.head().read().unwrap_or_else(PoisonError::into_inner);
-            let data = |memory: &MemorySeries| {
-                let parts = memory.parts(select.start_ms, select.end_ms);
-                let samples = Samples::new(parts, select.start_ms, select.end_ms);
-                SeriesData { series: memory.reference().clone(), samples }
-            };
-            head.selected(select)?.map(data).collect()
-        };
+        let mut found = self.visit(select, |memory| {
+            let (start_ms, end_ms) = (select.start_ms, select.end_ms);
+            overlaps(memory, select).then(|| SeriesData {
+                series: memory.reference().clone(),
+                samples: Samples::new(memory.parts(start_ms, end_ms), start_ms, end_ms),
+            })
+        })?;
         // Chunks are decoded without the lock.
         found.retain(|data| !data.samples.is_empty());
         found.sort_by(|a, b| a.series.labels.cmp(&b.series.labels));
@@ -71,23 +82,21 @@ impl SeriesSource for Store {
     }
 
     fn last(&self, select: &Select) -> Result<Vec<(SeriesRef, i64, f64)>, ReadError> {
-        let head = self.head().read().unwrap_or_else(PoisonError::into_inner);
-        let last = |memory: &MemorySeries| {
+        self.visit(select, |memory| {
             let (time, value) = memory.last(select.start_ms, select.end_ms)?;
             Some((memory.reference().clone(), time, f64::from_bits(value)))
-        };
-        Ok(head.selected(select)?.filter_map(last).collect())
+        })
     }
 
     fn label_names(&self, select: &Select) -> Result<Vec<String>, ReadError> {
-        let head = self.head().read().unwrap_or_else(PoisonError::into_inner);
-        let names: BTreeSet<&str> = head.present(select)?.flat_map(|s| s.labels.iter().map(|(key, _)| key)).collect();
+        let present = self.present(select)?;
+        let names: BTreeSet<&str> = present.iter().flat_map(|s| s.labels.iter().map(|(key, _)| key)).collect();
         Ok(names.into_iter().map(str::to_owned).collect())
     }
 
     fn label_values(&self, label: &str, select: &Select) -> Result<Vec<String>, ReadError> {
-        let head = self.head().read().unwrap_or_else(PoisonError::into_inner);
-        let values: BTreeSet<&str> = head.present(select)?.filter_map(|series| series.labels.get(label)).collect();
+        let present = self.present(select)?;
+        let values: BTreeSet<&str> = present.iter().filter_map(|series| series.labels.get(label)).collect();
         Ok(values.into_iter().map(str::to_owned).collect())
     }
 

@@ -127,19 +127,24 @@ impl RecordWriter {
         if self.definition_count + self.sample_count == 0 {
             return;
         }
-        let offset = start + out.len() as u64;
         let mut payload = Vec::with_capacity(self.definitions.len() + self.samples.len() + 20);
         put_varint(&mut payload, self.definition_count);
         payload.append(&mut self.definitions);
         put_varint(&mut payload, self.sample_count);
         payload.append(&mut self.samples);
-        out.extend_from_slice(&MARKER);
-        // Far below 4 GiB: see PAYLOAD_LIMIT_BYTES.
-        out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        out.extend_from_slice(&checksum(offset, &payload).to_le_bytes());
-        out.append(&mut payload);
+        frame(&payload, out, start);
         *self = Self::default();
     }
+}
+
+/// Appends a payload as a record to `out`, whose first byte will stand at `start` in the file.
+pub fn frame(payload: &[u8], out: &mut Vec<u8>, start: u64) {
+    let offset = start + out.len() as u64;
+    out.extend_from_slice(&MARKER);
+    // Far below 4 GiB: see PAYLOAD_LIMIT_BYTES.
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(&checksum(offset, payload).to_le_bytes());
+    out.extend_from_slice(payload);
 }
 
 /// What stands in a file.
@@ -347,7 +352,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::labels::{Labels, MetricInfo};
+    use crate::labels::{Labels, MetricInfo, SeriesRef};
 
     #[derive(Default, Debug, PartialEq)]
     struct Seen(Vec<(u32, Labels, MetricKind)>, Vec<(u32, i64, u64)>);
@@ -362,9 +367,9 @@ mod tests {
         }
     }
 
-    fn series(id: u32, host: &str) -> Series {
+    fn series(id: u32, host: &str) -> SeriesRef {
         let info = MetricInfo { unit: "By".into(), kind: MetricKind::HistogramSum, description: "all".into() };
-        Series { id, labels: Labels::new([("__name__", "m"), ("host", host)]), info: Arc::new(info), hash: 0 }
+        Series::new(id, Labels::new([("__name__", "m"), ("host", host)]), info)
     }
 
     proptest! {
@@ -388,7 +393,7 @@ mod tests {
             });
             prop_assert_eq!(&seen.1, &samples);
             prop_assert_eq!(seen.0.len(), 2);
-            prop_assert_eq!(&seen.0[1], &(u32::MAX, series(0, "b").labels, MetricKind::HistogramSum));
+            prop_assert_eq!(&seen.0[1], &(u32::MAX, series(0, "b").labels.clone(), MetricKind::HistogramSum));
         }
 
         #[test]

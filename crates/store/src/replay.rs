@@ -5,14 +5,15 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use foldhash::fast::RandomState;
 
+use crate::evict::evict;
 use crate::head::Head;
 use crate::labels::{Interner, LabelHasher, Series, SeriesRef, merged};
-use crate::record::{Definition, Found, Visit, read, scan};
-use crate::segment::{HEADER_BYTES, Header, Sealed, list, path, read_header};
+use crate::record::{Definition, Found, Visit, frame, read, scan};
+use crate::segment::{HEADER_BYTES, Header, Sealed, header, list, path, read_header};
 
 /// Makes series, so that equal labels are one series.
 #[derive(Debug, Default)]
@@ -53,18 +54,32 @@ pub struct Replayed {
     pub damaged: Vec<(usize, usize)>,
     /// Where a write that was never finished begins.
     pub torn: Option<usize>,
-    /// Samples whose series was defined in a damaged place.
+    /// Samples whose series was defined in a damaged place, and in no segment before by the same run.
     pub orphans: u64,
+    /// Time of the oldest sample within the retention, unix milliseconds.
+    pub oldest_ms: Option<i64>,
     /// Time of the newest sample, unix milliseconds.
     pub newest_ms: Option<i64>,
+}
+
+/// By the number in the log: the number now, and the series.
+type Numbered = HashMap<u32, (u32, SeriesRef), RandomState>;
+
+/// The series of the segment before.
+#[derive(Debug, Default)]
+struct Known {
+    /// Who wrote it. A number means one series within a run, so what is damaged here may stand there.
+    run: Option<u64>,
+    series: Numbered,
 }
 
 struct Replay<'a> {
     head: &'a mut Head,
     maker: &'a mut SeriesMaker,
     cutoff_ms: i64,
-    /// By the number in the segment: the number now, and the series.
-    series: HashMap<u32, (u32, SeriesRef), RandomState>,
+    series: Numbered,
+    /// Those of the segment before, if the same run wrote it.
+    before: Option<&'a Numbered>,
     found: Replayed,
 }
 
@@ -84,12 +99,14 @@ impl Visit for Replay<'_> {
 
     fn sample(&mut self, id: u32, time_ms: i64, value: u64) {
         self.found.newest_ms = self.found.newest_ms.max(Some(time_ms));
-        let Some((id, series)) = self.series.get(&id) else {
+        let known = self.series.get(&id).or_else(|| self.before?.get(&id));
+        let Some((id, series)) = known else {
             self.found.orphans += 1;
             return;
         };
         if time_ms >= self.cutoff_ms {
             self.found.samples += 1;
+            self.found.oldest_ms = Some(self.found.oldest_ms.map_or(time_ms, |oldest| oldest.min(time_ms)));
             if self.head.push_to(*id, time_ms, value).is_none() {
                 self.head.push(series, time_ms, value);
             }
@@ -98,21 +115,26 @@ impl Visit for Replay<'_> {
 }
 
 /// Reads a segment into the head.
-pub fn replay(file: &[u8], head: &mut Head, maker: &mut SeriesMaker, cutoff_ms: i64) -> Replayed {
-    let mut replay = Replay { head, maker, cutoff_ms, series: HashMap::default(), found: Replayed::default() };
-    match read_header(file) {
-        Header::Known => {}
+fn replay(file: &[u8], head: &mut Head, maker: &mut SeriesMaker, known: &mut Known, cutoff_ms: i64) -> Replayed {
+    let mut found = Replayed::default();
+    let run = match read_header(file) {
+        Header::Known(run) => run,
         Header::Unfinished => {
-            replay.found.torn = Some(0);
-            return replay.found;
+            found.torn = Some(0);
+            return found;
         }
         Header::Newer(version) => {
             tracing::error!(version, "a newer Weir wrote this segment of the log; it is left as it is, and not read");
-            replay.found.damaged.push((0, file.len()));
-            return replay.found;
+            found.damaged.push((0, file.len()));
+            return found;
         }
-        Header::Damaged => replay.found.damaged.push((0, HEADER_BYTES.min(file.len()))),
+        Header::Damaged => None,
+    };
+    if run.is_none() {
+        found.damaged.push((0, HEADER_BYTES.min(file.len())));
     }
+    let before = (run.is_some() && known.run == run).then_some(&known.series);
+    let mut replay = Replay { head, maker, cutoff_ms, series: HashMap::default(), before, found };
     scan(file, HEADER_BYTES, |found| match found {
         Found::Payload(payload) => {
             if read(payload, &mut replay).is_none() {
@@ -123,13 +145,23 @@ pub fn replay(file: &[u8], head: &mut Head, maker: &mut SeriesMaker, cutoff_ms: 
         Found::Damage { offset, bytes } => replay.found.damaged.push((offset, bytes)),
         Found::Torn { offset } => replay.found.torn = Some(offset),
     });
-    replay.found
+    let Replay { series, found, .. } = replay;
+    *known = Known { run, series };
+    found
 }
 
 /// Reads the bytes of one segment, for tests that hand in any.
 #[doc(hidden)]
 pub fn replay_bytes(file: &[u8]) -> Replayed {
-    replay(file, &mut Head::new(i64::MAX), &mut SeriesMaker::default(), i64::MIN)
+    replay(file, &mut Head::new(i64::MAX), &mut SeriesMaker::default(), &mut Known::default(), i64::MIN)
+}
+
+/// Reads the payload of one record as if its checksum were right, for fuzzing.
+#[doc(hidden)]
+pub fn replay_payload(payload: &[u8]) -> Replayed {
+    let mut file = header(1);
+    frame(payload, &mut file, 0);
+    replay_bytes(&file)
 }
 
 /// All segments of a folder, read.
@@ -141,6 +173,8 @@ pub struct Opened {
     pub next_number: u64,
     /// How many places are damaged.
     pub damaged: u64,
+    /// Samples whose series is not known any more.
+    pub orphaned: u64,
     /// Samples that had to go because memory is bounded.
     pub evicted: u64,
 }
@@ -160,8 +194,14 @@ pub struct Limits {
 ///
 /// # Errors
 /// If the folder or a segment cannot be looked at for want of permission.
-pub fn open_folder(folder: &Path, head: &mut Head, maker: &mut SeriesMaker, limits: Limits) -> io::Result<Opened> {
+pub fn open_folder(
+    folder: &Path,
+    head: &mut RwLock<Head>,
+    maker: &mut SeriesMaker,
+    limits: Limits,
+) -> io::Result<Opened> {
     let mut opened = Opened { next_number: 1, ..Opened::default() };
+    let mut known = Known::default();
     for number in list(folder)? {
         opened.next_number = number.saturating_add(1);
         let path = path(folder, number);
@@ -174,25 +214,32 @@ pub fn open_folder(folder: &Path, head: &mut Head, maker: &mut SeriesMaker, limi
                 continue;
             }
         };
-        let found = replay(&file, head, maker, limits.cutoff_ms);
+        let inner = head.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let found = replay(&file, inner, maker, &mut known, limits.cutoff_ms);
         report(&path, &found);
         opened.damaged += found.damaged.len() as u64;
+        opened.orphaned += found.orphans;
         let length = cut(&path, &found, file.len());
         if length <= HEADER_BYTES && found.damaged.is_empty() {
             // A start that stored nothing.
             let _ = std::fs::remove_file(&path);
             continue;
         }
-        // Without a single sample that can be read, the file's own time says how old it is.
-        let newest_ms = found.newest_ms.map_or(written_ms, |newest| newest.min(written_ms));
-        opened.sealed.push_back(Sealed { number, bytes: length as u64, newest_ms, samples: found.samples });
-        head.set_shared_bytes(maker.interner.bytes());
-        if head.bytes() > limits.memory_bytes {
-            opened.evicted += head.evict(limits.memory_bytes / 10 * 9, limits.now_ms) as u64;
-            maker.interner.sweep();
+        opened.sealed.push_back(Sealed {
+            number,
+            bytes: length as u64,
+            oldest_ms: found.oldest_ms.unwrap_or(i64::MAX),
+            // Without a single sample that can be read, the file's own time says how old it is.
+            newest_ms: found.newest_ms.unwrap_or(written_ms),
+            samples: found.samples,
+        });
+        inner.set_shared_bytes(maker.interner.bytes());
+        if inner.bytes() > limits.memory_bytes {
+            // It would keep the text of series that go.
+            known = Known::default();
+            opened.evicted += evict(head, &mut maker.interner, limits.memory_bytes / 10 * 9, limits.now_ms) as u64;
         }
     }
-    head.set_shared_bytes(maker.interner.bytes());
     Ok(opened)
 }
 
@@ -229,7 +276,7 @@ fn report(path: &Path, found: &Replayed) {
     }
     if found.orphans > 0 {
         let samples = found.orphans;
-        tracing::error!(segment = %path.display(), samples, "lost: their series were described in a damaged place");
+        tracing::error!(segment = %path.display(), samples, "lost: what their series were stood in a damaged place only");
     }
     if let Some(offset) = found.torn.filter(|offset| *offset > 0) {
         tracing::info!(segment = %path.display(), offset, "the last write was never finished; it is cut off");

@@ -6,33 +6,46 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
+use std::hash::BuildHasher;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use foldhash::fast::RandomState;
 
+use crate::error::is_full;
 use crate::labels::SeriesRef;
 use crate::record::RecordWriter;
 
-/// How a file begins: name of the format, version, CRC-32C of both.
-pub const HEADER_BYTES: usize = 16;
+/// How a file begins: name of the format, version, CRC-32C of both; the number of the run that wrote
+/// it and its CRC-32C.
+pub const HEADER_BYTES: usize = FORMAT_BYTES + 12;
+/// How every version begins.
+const FORMAT_BYTES: usize = 16;
 const NAME: [u8; 8] = *b"WEIRWAL\0";
 const VERSION: u32 = 1;
 
+/// The beginning that all segments of this version have.
+fn format() -> Vec<u8> {
+    let mut format = NAME.to_vec();
+    format.extend_from_slice(&VERSION.to_le_bytes());
+    format.extend_from_slice(&crc32c::crc32c(&format).to_le_bytes());
+    format
+}
+
 /// The beginning of a segment.
-fn header() -> Vec<u8> {
-    let mut header = NAME.to_vec();
-    header.extend_from_slice(&VERSION.to_le_bytes());
-    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+pub fn header(run: u64) -> Vec<u8> {
+    let (mut header, run) = (format(), run.to_le_bytes());
+    header.extend_from_slice(&run);
+    header.extend_from_slice(&crc32c::crc32c(&run).to_le_bytes());
     header
 }
 
 /// What the beginning of a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
-    /// This version of the format.
-    Known,
+    /// This version of the format, and the run if its number is whole. Within a run a number means one series.
+    Known(Option<u64>),
     /// A version that this Weir does not know.
     Newer(u32),
     /// The file ends within the header.
@@ -43,14 +56,15 @@ pub enum Header {
 
 /// Looks at the beginning of a segment.
 pub fn read_header(file: &[u8]) -> Header {
-    let expected = header();
-    if expected.starts_with(file) && file.len() < HEADER_BYTES {
+    let expected = format();
+    let is_known = file.starts_with(&expected);
+    if file.len() < HEADER_BYTES && (is_known || expected.starts_with(file)) {
         return Header::Unfinished;
     }
-    if file.starts_with(&expected) {
-        return Header::Known;
+    if is_known {
+        return Header::Known(file.get(FORMAT_BYTES..HEADER_BYTES).and_then(read_run));
     }
-    match file.first_chunk::<HEADER_BYTES>() {
+    match file.first_chunk::<FORMAT_BYTES>() {
         Some([name @ .., v0, v1, v2, v3, c0, c1, c2, c3]) if *name == NAME => {
             let version = [*v0, *v1, *v2, *v3];
             let is_right =
@@ -59,6 +73,11 @@ pub fn read_header(file: &[u8]) -> Header {
         }
         _ => Header::Damaged,
     }
+}
+
+fn read_run(bytes: &[u8]) -> Option<u64> {
+    let (run, checksum) = bytes.split_first_chunk::<8>()?;
+    (crc32c::crc32c(run).to_le_bytes() == *checksum).then_some(u64::from_le_bytes(*run))
 }
 
 /// A file that is written. Behind a trait so that tests have disks that fail.
@@ -103,9 +122,12 @@ pub struct Sealed {
     pub number: u64,
     /// Its length.
     pub bytes: u64,
-    /// Time of its newest sample, but no later than it was written; unix milliseconds.
+    /// Time of its oldest sample, unix milliseconds; none known: the latest time there is.
+    pub oldest_ms: i64,
+    /// Time of its newest sample, unix milliseconds. Of a file in which none can be read, when it was written;
+    /// of one in which none was stored, the earliest time there is.
     pub newest_ms: i64,
-    /// How many samples it holds.
+    /// How many samples it holds that can be read.
     pub samples: u64,
 }
 
@@ -138,8 +160,14 @@ pub struct Log {
     sealed: VecDeque<Sealed>,
     active: Option<Active>,
     next_number: u64,
+    run: u64,
     /// How often the disk was waited for.
     pub syncs: u64,
+}
+
+/// Waits until the names in a folder are on the disk, which a sync of the files does not do (fsync(2)).
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// Where a segment lies.
@@ -160,7 +188,8 @@ pub fn list(folder: &Path) -> io::Result<Vec<u64>> {
 }
 
 impl Log {
-    /// A log with these older segments, which begins a new one.
+    /// A log with these older segments, which begins a new one. If the disk is full, it does so once there
+    /// is space: what is there can be read meanwhile.
     ///
     /// # Errors
     /// If no file can be made.
@@ -172,9 +201,17 @@ impl Log {
         next_number: u64,
         now_ms: i64,
     ) -> io::Result<Self> {
-        let mut log = Self { folder, create, bounds, sealed, active: None, next_number, syncs: 0 };
-        let active = log.begin_segment(now_ms)?;
-        log.active = Some(active);
+        // Seeded by the system for every process and call.
+        let run = std::hash::RandomState::new().hash_one(std::process::id());
+        let mut log = Self { folder, create, bounds, sealed, active: None, next_number, run, syncs: 0 };
+        match log.begin_segment(now_ms) {
+            Ok(active) => log.active = Some(active),
+            Err(error) if is_full(&error) => {
+                let folder = log.folder.display();
+                tracing::error!(%folder, "the disk is full: what comes in is not stored until there is space");
+            }
+            Err(error) => return Err(error),
+        }
         Ok(log)
     }
 
@@ -189,16 +226,15 @@ impl Log {
         let mut file = (self.create)(&path)?;
         // Also if what follows fails: the name is taken then, should it not be removed.
         self.next_number += 1;
-        let header = header();
-        let written = file.write_at(&header, 0).and_then(|()| {
-            // The name of a new file is on the disk only after this (fsync(2)).
-            if self.bounds.sync { File::open(&self.folder)?.sync_all() } else { Ok(()) }
-        });
+        let header = header(self.run);
+        let synced = |()| if self.bounds.sync { sync_folder(&self.folder) } else { Ok(()) };
+        let written = file.write_at(&header, 0).and_then(synced);
         if let Err(error) = written {
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        let about = Sealed { number, bytes: header.len() as u64, newest_ms: i64::MIN, samples: 0 };
+        let bytes = header.len() as u64;
+        let about = Sealed { number, bytes, oldest_ms: i64::MAX, newest_ms: i64::MIN, samples: 0 };
         Ok(Active { file, about, opened_ms: now_ms, defined: HashSet::default() })
     }
 
@@ -208,7 +244,8 @@ impl Log {
             None => return self.begin_segment(now_ms),
             Some(active) => active,
         };
-        let is_old = now_ms.saturating_sub(active.opened_ms) > self.bounds.span_ms;
+        // Either way: a clock that is set back must not keep a segment open until it has caught up.
+        let is_old = now_ms.abs_diff(active.opened_ms) > self.bounds.span_ms.unsigned_abs();
         let is_used = active.about.samples > 0;
         if is_used && (active.about.bytes >= self.bounds.segment_bytes || is_old) {
             self.sealed.push_back(active.about);
@@ -226,7 +263,7 @@ impl Log {
         let mut group = Vec::new();
         let mut defined_now = Vec::new();
         let mut writer = RecordWriter::default();
-        let mut newest_ms = i64::MIN;
+        let before = active.about.clone();
         for (at, time_ms, value) in samples {
             let Some(series) = series.get(*at) else { continue };
             if active.defined.insert(series.id) {
@@ -234,13 +271,15 @@ impl Log {
                 writer.define(series);
             }
             writer.sample(series.id, *time_ms, *value);
-            newest_ms = newest_ms.max(*time_ms);
+            active.about.oldest_ms = active.about.oldest_ms.min(*time_ms);
+            active.about.newest_ms = active.about.newest_ms.max(*time_ms);
             if writer.is_full() {
-                writer.end(&mut group, active.about.bytes);
+                writer.end(&mut group, before.bytes);
             }
         }
-        writer.end(&mut group, active.about.bytes);
-        if let Err(error) = active.file.write_at(&group, active.about.bytes) {
+        writer.end(&mut group, before.bytes);
+        if let Err(error) = active.file.write_at(&group, before.bytes) {
+            active.about = before;
             defined_now.iter().for_each(|id| {
                 active.defined.remove(id);
             });
@@ -252,12 +291,13 @@ impl Log {
             return Err(error);
         }
         active.about.bytes += group.len() as u64;
-        active.about.newest_ms = active.about.newest_ms.max(newest_ms.min(now_ms));
         active.about.samples += samples.len() as u64;
         if self.bounds.sync {
             self.syncs += 1;
             if let Err(error) = active.file.sync() {
-                self.sealed.push_back(active.about);
+                // Nobody was told that this is stored, so it should not be found later, or half of it.
+                let is_cut = active.file.cut(before.bytes).is_ok();
+                self.sealed.push_back(if is_cut { before } else { active.about });
                 return Err(error);
             }
         }
@@ -265,21 +305,33 @@ impl Log {
         Ok(())
     }
 
-    /// Removes segments that are older than a time, then the oldest until the bound is kept. How many
-    /// samples went before their time.
-    pub fn retain(&mut self, cutoff_ms: i64) -> u64 {
+    /// Removes segments that hold nothing after `cutoff_ms`, or nothing that is readable and after `kept_ms`.
+    pub fn retain(&mut self, cutoff_ms: i64, kept_ms: i64) {
         let folder = &self.folder;
-        self.sealed.retain(|sealed| sealed.newest_ms >= cutoff_ms || !remove(folder, sealed.number));
-        let mut evicted = 0;
+        // What cannot be read, perhaps by this version only, stays until it is too old.
+        let is_kept =
+            |sealed: &Sealed| sealed.newest_ms >= if sealed.samples > 0 { kept_ms.max(cutoff_ms) } else { cutoff_ms };
+        self.sealed.retain(|sealed| is_kept(sealed) || !remove(folder, sealed.number));
+    }
+
+    /// Removes the oldest segments until the bound is kept. How many samples they held.
+    pub fn keep_bound(&mut self) -> u64 {
+        let mut removed = 0;
         while self.disk_bytes() > self.bounds.disk_bytes {
             let Some(oldest) = self.sealed.front() else { break };
             if !remove(&self.folder, oldest.number) {
                 break;
             }
-            evicted += oldest.samples;
+            removed += oldest.samples;
             self.sealed.pop_front();
         }
-        evicted
+        removed
+    }
+
+    /// Time of the oldest sample in any segment, unix milliseconds; without samples the latest time there is.
+    pub fn oldest_ms(&self) -> i64 {
+        let active = self.active.iter().map(|active| &active.about);
+        self.sealed.iter().chain(active).map(|about| about.oldest_ms).min().unwrap_or(i64::MAX)
     }
 
     /// Bytes of all segments.

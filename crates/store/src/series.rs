@@ -5,7 +5,7 @@
 //! first the chunks in order, then the late chunks by age, then the late samples not compressed yet.
 
 use crate::chunk::{CHUNK_SAMPLES, Chunk, Encoder, Sample};
-use crate::labels::SeriesRef;
+use crate::labels::{SeriesRef, is_sparse};
 
 /// Late samples are compressed when there are so many.
 const LATE_SAMPLES: usize = 120;
@@ -36,13 +36,14 @@ pub struct MemorySeries {
     chunk_bytes: usize,
     /// How many samples, replaced ones included.
     samples: usize,
-    newest: Option<Sample>,
 }
 
 #[derive(Debug, Default)]
 struct Late {
     sealed: Vec<Chunk>,
     open: Vec<Sample>,
+    /// What replaced the value of the newest sample.
+    newest_value: Option<u64>,
 }
 
 /// Samples of a range: parts whose bits are shared with the store.
@@ -59,15 +60,7 @@ pub struct Parts {
 impl MemorySeries {
     /// A series without samples.
     pub fn new(reference: SeriesRef) -> Self {
-        Self {
-            reference,
-            sealed: Vec::new(),
-            open: Encoder::default(),
-            late: None,
-            chunk_bytes: 0,
-            samples: 0,
-            newest: None,
-        }
+        Self { reference, sealed: Vec::new(), open: Encoder::default(), late: None, chunk_bytes: 0, samples: 0 }
     }
 
     /// What it is.
@@ -77,7 +70,23 @@ impl MemorySeries {
 
     /// The newest sample.
     pub fn newest(&self) -> Option<Sample> {
-        self.newest
+        let replaced = self.late.as_ref().and_then(|late| late.newest_value);
+        Some((self.newest_ms()?, replaced.unwrap_or(self.open.last_value())))
+    }
+
+    /// Time of the newest sample. It is always in the open chunk, whatever became of its value.
+    pub fn newest_ms(&self) -> Option<i64> {
+        (self.open.count() > 0).then(|| self.open.last_ms())
+    }
+
+    /// Whether [`MemorySeries::drop_before`] would let go of anything.
+    pub fn has_before(&self, time_ms: i64) -> bool {
+        let is_old = |chunk: &Chunk| chunk.last_ms < time_ms;
+        self.newest_ms().is_none_or(|newest| newest < time_ms)
+            || self.sealed.first().is_some_and(is_old)
+            || self.late.as_ref().is_some_and(|late| {
+                late.sealed.iter().any(is_old) || late.open.first().is_some_and(|(time, _)| *time < time_ms)
+            })
     }
 
     /// How many samples are held, replaced ones included.
@@ -106,9 +115,12 @@ impl MemorySeries {
     /// Adds a sample. An open chunk that would span more than `span_ms` is completed before, so that
     /// old samples of a slow series can go.
     pub fn push(&mut self, time_ms: i64, value: u64, span_ms: i64) -> Pushed {
-        if self.newest.is_none_or(|(newest, _)| time_ms > newest) {
+        let newest_ms = self.newest_ms();
+        if newest_ms.is_none_or(|newest| time_ms > newest) {
+            if let Some(late) = &mut self.late {
+                late.newest_value = None;
+            }
             self.push_in_order(time_ms, value, span_ms);
-            self.newest = Some((time_ms, value));
             return Pushed::New;
         }
         let known = self.at(time_ms);
@@ -116,8 +128,9 @@ impl MemorySeries {
             return Pushed::Duplicate;
         }
         self.push_late(time_ms, value, span_ms);
-        if let Some(newest) = self.newest.as_mut().filter(|(newest, _)| *newest == time_ms) {
-            newest.1 = value;
+        // All may be in order again by now.
+        if let Some(late) = self.late.as_mut().filter(|_| newest_ms == Some(time_ms)) {
+            late.newest_value = Some(value);
         }
         if known.is_some() { Pushed::Replaced } else { Pushed::New }
     }
@@ -151,7 +164,7 @@ impl MemorySeries {
 
     /// The value that counts at a time.
     fn at(&self, time_ms: i64) -> Option<u64> {
-        if let Some((_, value)) = self.newest.filter(|(newest, _)| *newest == time_ms) {
+        if let Some((_, value)) = self.newest().filter(|(newest, _)| *newest == time_ms) {
             return Some(value);
         }
         if let Some(late) = &self.late {
@@ -197,7 +210,7 @@ impl MemorySeries {
     /// Lets go of what is completely older than a time. Whether anything is left. Of times before that which
     /// stay, because a chunk reaches beyond, a value that was replaced may count again.
     pub fn drop_before(&mut self, time_ms: i64) -> bool {
-        if self.newest.is_none_or(|(newest, _)| newest < time_ms) {
+        if self.newest_ms().is_none_or(|newest| newest < time_ms) {
             return false;
         }
         let (bytes, samples) = (&mut self.chunk_bytes, &mut self.samples);
@@ -218,6 +231,9 @@ impl MemorySeries {
             late.sealed.retain(&mut keep);
             let old = late.open.partition_point(|(time, _)| *time < time_ms);
             late.open.drain(..old);
+            if is_sparse(late.open.len(), late.open.capacity()) {
+                late.open.shrink_to_fit();
+            }
             *samples -= old;
             if late.sealed.is_empty() && late.open.is_empty() {
                 self.late = None;
@@ -250,7 +266,7 @@ impl MemorySeries {
 
     /// The newest sample of a range.
     pub fn last(&self, start_ms: i64, end_ms: i64) -> Option<Sample> {
-        let (newest, value) = self.newest?;
+        let (newest, value) = self.newest()?;
         if newest < start_ms {
             return None;
         }
@@ -293,7 +309,6 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use proptest::prelude::*;
 
@@ -303,7 +318,7 @@ mod tests {
     fn series() -> MemorySeries {
         let info = MetricInfo { unit: "1".into(), kind: MetricKind::Gauge, description: "".into() };
         let labels = Labels::new([("__name__", "m")]);
-        MemorySeries::new(Arc::new(Series { id: 1, labels, info: Arc::new(info), hash: 0 }))
+        MemorySeries::new(Series::new(1, labels, info))
     }
 
     proptest! {
@@ -341,7 +356,9 @@ mod tests {
                 series.push(*time, *value, 100);
                 model.insert(*time, *value);
             }
+            let (has_before, held) = (series.has_before(before), series.samples());
             if series.drop_before(before) {
+                prop_assert_eq!(has_before, series.samples() < held);
                 let kept = series.parts(i64::MIN, i64::MAX);
                 let merged: BTreeMap<i64, u64> = kept.merged().into_iter().collect();
                 prop_assert!(model.range(before..).all(|(t, v)| merged.get(t) == Some(v)));
@@ -350,6 +367,7 @@ mod tests {
                 prop_assert_eq!(series.samples(), held);
                 let sealed: usize = series.sealed.iter().chain(series.late.iter().flat_map(|l| &l.sealed)).map(Chunk::heap_bytes).sum();
                 prop_assert_eq!(series.chunk_bytes, sealed);
+                prop_assert!(!series.has_before(before));
             } else {
                 prop_assert!(model.keys().all(|time| *time < before));
             }

@@ -23,11 +23,12 @@ pub struct Stats {
     pub duplicates: u64,
     /// Points that were older than the retention, or far ahead of the clock, when they came.
     pub outside: u64,
-    /// Samples that went before their time because a bound was reached: from memory, from the log, or
-    /// first from one and then from the other, which counts twice.
+    /// Samples that went before their time because memory or the log was full.
     pub evicted: u64,
     /// Places in the log that were damaged when it was read.
     pub damaged_records: u64,
+    /// Samples that were whole in the log, but whose series was described only in a damaged place.
+    pub orphaned: u64,
     /// How often the disk was waited for.
     pub syncs: u64,
 }

@@ -1,6 +1,7 @@
 //! The store as everybody sees it.
 
 use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use crate::head::Head;
 use crate::labels::{Label, Series, SeriesRef};
 use crate::map::{Mapped, MappedSeries, map};
 use crate::replay::{Limits, Opened, SeriesMaker, open_folder};
-use crate::segment::{Bounds, Create, Log, create_files};
+use crate::segment::{Bounds, Create, Log, create_files, sync_folder};
 use crate::stats::Stats;
 use crate::writer::{Clock, Incoming, NewSeries, OwnedPairs, Prepared, Request, Shared, Writer};
 
@@ -113,6 +114,25 @@ fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Makes a folder, and those above it, unless it is there. It is still there after the machine has lost power.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    match (std::fs::create_dir(path), parent) {
+        (Ok(()), Some(parent)) => match sync_folder(parent) {
+            // Who may not list the parent cannot do more.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        },
+        (Err(error), Some(parent)) if error.kind() == ErrorKind::NotFound => {
+            make_folder(parent)?;
+            make_folder(path)
+        }
+        // Right if it is a folder, also behind a link.
+        (Err(error), _) if error.kind() == ErrorKind::AlreadyExists => std::fs::create_dir_all(path),
+        (made, _) => made,
+    }
+}
+
 /// Takes the folder for this process alone.
 fn lock(dir: &Path) -> Result<Flock<File>, OpenError> {
     let path = dir.join("lock");
@@ -136,17 +156,17 @@ impl Store {
     /// [`Store::open`] with another clock and other files.
     pub(crate) fn open_with(dir: &Path, options: &Options, clock: Clock, create: Create) -> Result<Store, OpenError> {
         let folder = dir.join("wal");
-        std::fs::create_dir_all(dir).map_err(|error| OpenError::of(&error, dir))?;
+        make_folder(dir).map_err(|error| OpenError::of(&error, dir))?;
         let lock = lock(dir)?;
-        std::fs::create_dir_all(&folder).map_err(|error| OpenError::of(&error, &folder))?;
+        make_folder(&folder).map_err(|error| OpenError::of(&error, &folder))?;
         let now_ms = clock();
         let retention_ms = milliseconds(options.retention);
         let span_ms = milliseconds(options.retention / SPANS_PER_RETENTION);
         let cutoff_ms = now_ms.saturating_sub(retention_ms);
         let limits = Limits { now_ms, cutoff_ms, memory_bytes: options.memory_bytes };
-        let (mut head, mut maker) = (Head::new(span_ms), SeriesMaker::default());
+        let (mut head, mut maker) = (RwLock::new(Head::new(span_ms)), SeriesMaker::default());
         let opened = open_folder(&folder, &mut head, &mut maker, limits).map_err(|e| OpenError::of(&e, &folder))?;
-        let Opened { sealed, next_number, damaged, evicted } = opened;
+        let Opened { sealed, next_number, damaged, orphaned, evicted } = opened;
         let bounds = Bounds {
             segment_bytes: options.segment_bytes.min(options.disk_bytes / u64::from(SPANS_PER_RETENTION)),
             span_ms,
@@ -156,14 +176,15 @@ impl Store {
         let log = Log::begin(folder.clone(), create, bounds, sealed, next_number, now_ms)
             .map_err(|error| OpenError::of(&error, &folder))?;
         let shared = Arc::new(Shared {
-            head: RwLock::new(head),
+            head,
             hasher: maker.hasher.clone(),
             clock,
             retention_ms,
             duplicates: AtomicU64::new(0),
             outside: AtomicU64::new(0),
             evicted: AtomicU64::new(evicted),
-            damaged: AtomicU64::new(damaged),
+            damaged,
+            orphaned,
             disk_bytes: AtomicU64::new(log.disk_bytes()),
             syncs: AtomicU64::new(0),
             committed: broadcast::Sender::new(COMMITTED_WAITING),
@@ -175,6 +196,8 @@ impl Store {
             memory_bytes: options.memory_bytes,
             maintain_every: (options.retention / 16).clamp(Duration::from_secs(1), Duration::from_secs(60)),
             last_complaint: None,
+            was_full: evicted > 0,
+            is_unswept: false,
         };
         let (sender, receiver) = channel();
         let thread = std::thread::Builder::new()
@@ -270,7 +293,8 @@ impl Store {
             duplicates: shared.duplicates.load(Ordering::Relaxed),
             outside: shared.outside.load(Ordering::Relaxed),
             evicted: shared.evicted.load(Ordering::Relaxed),
-            damaged_records: shared.damaged.load(Ordering::Relaxed),
+            damaged_records: shared.damaged,
+            orphaned: shared.orphaned,
             syncs: shared.syncs.load(Ordering::Relaxed),
         }
     }

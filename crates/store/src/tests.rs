@@ -18,18 +18,18 @@ use crate::segment::{Create, HEADER_BYTES, LogFile, create_files};
 use crate::*;
 
 /// Some time in 2023.
-const NOW_MS: i64 = 1_700_000_000_000;
+pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
-type Model = BTreeMap<String, BTreeMap<i64, u64>>;
+pub(crate) type Model = BTreeMap<String, BTreeMap<i64, u64>>;
 
 /// One sample: number of the series, milliseconds before now, value.
-type Push = (u8, i64, u8);
+pub(crate) type Push = (u8, i64, u8);
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn metrics(pushes: &[Push]) -> Metrics {
+pub(crate) fn metrics(pushes: &[Push]) -> Metrics {
     let mut builder = MetricsBuilder::new("test", vec![("host.name".to_owned(), "web-1".to_owned())]);
     builder.begin(1, 0);
     for (series, before_ms, value) in pushes {
@@ -40,20 +40,20 @@ fn metrics(pushes: &[Push]) -> Metrics {
     builder.finish()
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options { retention: Duration::from_secs(3600), ..Options::default() }
 }
 
-fn open_at(dir: &Path, options: &Options, clock: &Arc<AtomicI64>, create: Create) -> Store {
+pub(crate) fn open_at(dir: &Path, options: &Options, clock: &Arc<AtomicI64>, create: Create) -> Store {
     let clock = clock.clone();
     Store::open_with(dir, options, Arc::new(move || clock.load(Ordering::SeqCst)), create).unwrap()
 }
 
-fn open(dir: &Path) -> Store {
+pub(crate) fn open(dir: &Path) -> Store {
     open_at(dir, &options(), &Arc::new(AtomicI64::new(NOW_MS)), create_files())
 }
 
-fn everything(store: &Store) -> Model {
+pub(crate) fn everything(store: &Store) -> Model {
     let found = store.select(&Select::always(Vec::new())).unwrap();
     let entry = |data: &SeriesData| {
         let samples = data.samples.iter().map(|(time, value)| (time, value.to_bits())).collect();
@@ -71,7 +71,7 @@ fn add(model: &mut Model, pushes: &[Push]) {
     }
 }
 
-fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut files: Vec<_> = fs::read_dir(dir.join("wal")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
@@ -319,6 +319,8 @@ fn the_oldest_goes_when_the_log_or_memory_is_full_and_is_counted() {
         let pushes: Vec<Push> =
             (0..5).map(|series| (series, 3_000_000 - second * 1000, (second % 251) as u8)).collect();
         runtime.block_on(store.append(&metrics(&pushes))).unwrap();
+        // Bounds are kept after the answer.
+        runtime.block_on(store.maintain()).unwrap();
         let stats = store.stats();
         assert!(stats.disk_bytes <= 20_000 + 2_500 && stats.memory_bytes <= 25_000, "{stats:?}");
     }
@@ -346,16 +348,18 @@ fn listeners_hear_what_was_stored_and_slow_ones_are_told_what_they_missed() {
 
 /// A disk that can be told to fail.
 #[derive(Clone, Default)]
-struct Faults {
-    write: Arc<AtomicBool>,
-    sync: Arc<AtomicBool>,
-    cut: Arc<AtomicBool>,
-    created: Arc<AtomicU64>,
+pub(crate) struct Faults {
+    pub write: Arc<AtomicBool>,
+    pub sync: Arc<AtomicBool>,
+    pub cut: Arc<AtomicBool>,
+    /// No file can be made, for the disk is full.
+    pub create: Arc<AtomicBool>,
+    pub created: Arc<AtomicU64>,
 }
 
 struct FaultyFile(fs::File, Faults);
 
-fn fail(kind: io::ErrorKind) -> io::Result<()> {
+pub(crate) fn fail(kind: io::ErrorKind) -> io::Result<()> {
     Err(io::Error::from(kind))
 }
 
@@ -378,9 +382,12 @@ impl LogFile for FaultyFile {
     }
 }
 
-fn faulty(faults: &Faults) -> Create {
+pub(crate) fn faulty(faults: &Faults) -> Create {
     let faults = faults.clone();
     Box::new(move |path| {
+        if faults.create.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         faults.created.fetch_add(1, Ordering::SeqCst);
         let file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
         Ok(Box::new(FaultyFile(file, faults.clone())))
@@ -489,88 +496,6 @@ fn labels_and_metrics_can_be_listed() {
     assert_eq!(store.label_values("series", &late).unwrap(), ["2"]);
     let metrics = store.metrics();
     assert_eq!((metrics.len(), &*metrics[0].name, &*metrics[0].info.unit), (1, "m", "1"));
-}
-
-/// Run with `cargo test --release -p weir-store -- --ignored --nocapture measure`.
-#[test]
-#[ignore = "measures for about ten seconds; meaningful in a release build only"]
-fn measure_append_replay_select_and_memory() {
-    const SERIES: usize = 50_000;
-    const ROUNDS: i64 = 120;
-    let dir = TempDir::new().unwrap();
-    let (runtime, clock) = (runtime(), Arc::new(AtomicI64::new(NOW_MS)));
-    let options = Options { retention: Duration::from_hours(24), ..Options::default() };
-    let resident = || {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
-    };
-    let resource: Vec<(String, String)> =
-        ["host.name", "host.arch", "os.type", "os.version", "service.name", "deployment.environment"]
-            .map(|key| (key.to_owned(), format!("value of {key}")))
-            .into();
-    let mut builders: Vec<MetricsBuilder> = (0..100)
-        .map(|host| {
-            let mut resource = resource.clone();
-            resource[0].1 = format!("web-{host}");
-            MetricsBuilder::new("measure", resource)
-        })
-        .collect();
-    // Of all threads; says more than the clock where others work too.
-    let processor_seconds = || {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let ticks: Vec<f64> = stat.split_whitespace().skip(13).take(2).map(|ticks| ticks.parse().unwrap()).collect();
-        (ticks[0] + ticks[1]) / 100.0
-    };
-    let before = resident();
-    let store = open_at(dir.path(), &options, &clock, create_files());
-    let (mut append, mut noise) = (Duration::ZERO, 1u64);
-    for round in 0..ROUNDS {
-        for builder in &mut builders {
-            builder.begin(((NOW_MS - (ROUNDS - round) * 15_000) as u64) * 1_000_000, 0);
-            for series in 0..SERIES / 100 {
-                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let value = match series % 4 {
-                    0 => 42.0,
-                    1 => (round * 1000 + (noise >> 56) as i64) as f64,
-                    2 => (noise >> 40) as f64 / 16_777_216.0,
-                    _ => ((noise >> 44) * 4096) as f64,
-                };
-                let labels = [("device", ["sda", "sdb", "eth0", "eth1"][series % 4]), ("n", &(series / 4).to_string())];
-                builder.record(&metric("system.measured", "By", Kind::Gauge, "measured"), &labels, value);
-            }
-            let metrics = builder.finish();
-            let started = std::time::Instant::now();
-            runtime.block_on(store.append(&metrics)).unwrap();
-            append += started.elapsed();
-        }
-    }
-    let stats = store.stats();
-    let samples = stats.samples as f64;
-    println!("append: {:.2} M samples/s, {} syncs", samples / append.as_secs_f64() / 1e6, stats.syncs);
-    println!(
-        "counted: {:.0} B/series, {:.2} B/sample, {} MB",
-        stats.bytes_per_series(),
-        stats.bytes_per_sample(),
-        stats.memory_bytes >> 20
-    );
-    println!("resident: {} MB more than before", (resident() - before) >> 20);
-    println!("log: {:.2} B/sample", stats.disk_bytes as f64 / samples);
-    let started = std::time::Instant::now();
-    let found = store.select(&Select::always(vec![Matcher::equal("device", "sda")])).unwrap();
-    let read: usize = found.iter().map(|data| data.samples.iter().count()).sum();
-    println!("select: {} series, {:.1} M samples/s", found.len(), read as f64 / started.elapsed().as_secs_f64() / 1e6);
-    drop(found);
-    let started = std::time::Instant::now();
-    let last = store.last(&Select::always(vec![Matcher::name("system.measured")])).unwrap();
-    println!("last: {} series in {:?}", last.len(), started.elapsed());
-    drop(last);
-    drop(store);
-    let (started, used) = (std::time::Instant::now(), processor_seconds());
-    let store = open_at(dir.path(), &options, &clock, create_files());
-    println!("replay: {:.2} M samples/s", samples / started.elapsed().as_secs_f64() / 1e6);
-    println!("replay: {:.2} M samples per processor second", samples / (processor_seconds() - used) / 1e6);
-    assert_eq!((store.stats().samples, store.stats().series), (stats.samples, SERIES));
 }
 
 #[test]

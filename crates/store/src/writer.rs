@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
 
 use crate::error::AppendError;
+use crate::evict::{drop_before, evict};
 use crate::head::Head;
 use crate::labels::{LabelHasher, MetricKind, SeriesRef};
 use crate::map::Window;
@@ -34,7 +35,10 @@ pub struct Shared {
     pub duplicates: AtomicU64,
     pub outside: AtomicU64,
     pub evicted: AtomicU64,
-    pub damaged: AtomicU64,
+    /// Places of the log that were damaged when it was read.
+    pub damaged: u64,
+    /// Samples whose series stood in one of them.
+    pub orphaned: u64,
     pub disk_bytes: AtomicU64,
     pub syncs: AtomicU64,
     pub committed: broadcast::Sender<Arc<Committed>>,
@@ -114,8 +118,11 @@ pub enum Request {
     Maintain(oneshot::Sender<()>),
 }
 
-/// A group does not grow beyond so many samples.
-const GROUP_SAMPLES: usize = 1 << 20;
+/// A group that has so many samples takes no more appends: those that wait for it should not wait for long.
+const GROUP_SAMPLES: usize = 1 << 17;
+
+/// So many samples come to the head while nobody reads from it.
+const SAMPLES_PER_LOCK: usize = 4096;
 
 /// The same trouble is logged once in this time.
 const QUIET: Duration = Duration::from_secs(60);
@@ -127,6 +134,10 @@ pub struct Writer {
     pub memory_bytes: usize,
     pub maintain_every: Duration,
     pub last_complaint: Option<Instant>,
+    /// Whether memory was full, so that the log may hold what memory does not.
+    pub was_full: bool,
+    /// Whether series were made that were never stored.
+    pub is_unswept: bool,
 }
 
 /// The series of a group that the head does not hold yet.
@@ -269,6 +280,7 @@ impl Writer {
         self.shared.disk_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
         if let Err(error) = written {
             self.complain(&error);
+            self.is_unswept = true;
             let failed = AppendError::of(&error, self.log.folder());
             for waiting in group.waiting {
                 let _ = waiting.answer.send(Err(failed.clone()));
@@ -287,23 +299,23 @@ impl Writer {
     fn insert(&mut self, group: &mut Group) {
         let is_watched = self.shared.committed.receiver_count() > 0;
         let mut committed = Committed::default();
-        {
+        let (mut at, mut waiting) = (0, group.waiting.iter_mut().peekable());
+        for samples in group.samples.chunks(SAMPLES_PER_LOCK) {
             let mut head = self.shared.head.write().unwrap_or_else(PoisonError::into_inner);
-            let mut at = 0;
-            for waiting in &mut group.waiting {
-                for (place, time_ms, value) in group.samples.get(at..waiting.until).unwrap_or_default() {
-                    let Some(series) = group.series.get(*place) else { continue };
-                    match head.push(series, *time_ms, *value) {
-                        Pushed::Duplicate => waiting.appended.duplicates += 1,
-                        Pushed::New | Pushed::Replaced => {
-                            waiting.appended.samples += 1;
-                            if is_watched {
-                                committed.samples.push((series.clone(), *time_ms, f64::from_bits(*value)));
-                            }
-                        }
-                    }
+            for (place, time_ms, value) in samples {
+                while waiting.peek().is_some_and(|append| append.until <= at) {
+                    waiting.next();
                 }
-                at = waiting.until;
+                at += 1;
+                let (Some(append), Some(series)) = (waiting.peek_mut(), group.series.get(*place)) else { continue };
+                if head.push(series, *time_ms, *value) == Pushed::Duplicate {
+                    append.appended.duplicates += 1;
+                    continue;
+                }
+                append.appended.samples += 1;
+                if is_watched {
+                    committed.samples.push((series.clone(), *time_ms, f64::from_bits(*value)));
+                }
             }
             head.set_shared_bytes(self.maker.interner.bytes());
         }
@@ -316,28 +328,34 @@ impl Writer {
     /// Lets the oldest go where memory is full. A tenth more than needed, so that this is rare.
     fn keep_bounds(&mut self, now_ms: i64) {
         if self.shared.head.read().unwrap_or_else(PoisonError::into_inner).bytes() > self.memory_bytes {
-            let mut head = self.shared.head.write().unwrap_or_else(PoisonError::into_inner);
-            let gone = head.evict(self.memory_bytes / 10 * 9, now_ms);
-            self.maker.interner.sweep();
-            head.set_shared_bytes(self.maker.interner.bytes());
-            drop(head);
-            self.count_evicted(gone as u64, "memory is full: the oldest samples were dropped before their time");
+            let gone = evict(&self.shared.head, &mut self.maker.interner, self.memory_bytes / 10 * 9, now_ms);
+            self.count_evicted(gone, "memory is full: the oldest samples were dropped before their time");
+            self.was_full = true;
         }
         self.retain(now_ms);
     }
 
     fn retain(&mut self, now_ms: i64) {
-        let gone = self.log.retain(self.shared.cutoff_ms(now_ms));
+        let oldest_ms = self.shared.head.read().unwrap_or_else(PoisonError::into_inner).oldest_ms();
+        // What only the log holds is never read again, but would be at every start.
+        let kept_ms = oldest_ms.filter(|_| self.was_full).unwrap_or(i64::MIN);
+        self.log.retain(self.shared.cutoff_ms(now_ms), kept_ms);
+        let removed = self.log.keep_bound();
         self.shared.disk_bytes.store(self.log.disk_bytes(), Ordering::Relaxed);
-        self.count_evicted(
-            gone,
-            "the log is as large as it may be: its oldest samples will be missing after a restart",
-        );
+        let oldest_ms = self.log.oldest_ms();
+        if removed > 0 && oldest_ms < i64::MAX {
+            // What would be missing after a restart should not be seen before it.
+            let gone = drop_before(&self.shared.head, &mut self.maker.interner, oldest_ms);
+            self.count_evicted(
+                gone,
+                "the log is as large as it may be: its oldest samples were dropped before their time",
+            );
+        }
     }
 
-    fn count_evicted(&self, samples: u64, what: &str) {
+    fn count_evicted(&self, samples: usize, what: &str) {
         if samples > 0 {
-            self.shared.evicted.fetch_add(samples, Ordering::Relaxed);
+            self.shared.evicted.fetch_add(samples as u64, Ordering::Relaxed);
             tracing::warn!(samples, "{what}");
         }
     }
@@ -345,12 +363,10 @@ impl Writer {
     /// Lets go of what is older than the retention.
     fn maintain(&mut self) {
         let now_ms = (self.shared.clock)();
-        {
-            let mut head = self.shared.head.write().unwrap_or_else(PoisonError::into_inner);
-            head.drop_before(self.shared.cutoff_ms(now_ms));
+        if std::mem::take(&mut self.is_unswept) {
             self.maker.interner.sweep();
-            head.set_shared_bytes(self.maker.interner.bytes());
         }
+        drop_before(&self.shared.head, &mut self.maker.interner, self.shared.cutoff_ms(now_ms));
         self.retain(now_ms);
     }
 
