@@ -4,6 +4,10 @@
 //! `BEGIN IMMEDIATE`, because a transaction that reads before it writes would fail at once when
 //! another process writes in between.
 
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgPool, PgRow};
@@ -26,9 +30,43 @@ pub(crate) enum Database {
         write: SqlitePool,
         /// Several, read-only.
         read: SqlitePool,
+        /// The file that they have open.
+        file: Arc<OpenFile>,
     },
     /// PostgreSQL.
     Postgres(PgPool),
+}
+
+/// Which file is open. Connections go on with a file that was deleted or replaced under its name, and
+/// what they write then is gone with them.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl OpenFile {
+    pub(crate) fn at(path: &Path) -> io::Result<OpenFile> {
+        Ok(OpenFile { path: path.to_owned(), identity: identity(path)? })
+    }
+
+    /// Whether the name still leads to the open file.
+    fn check(&self) -> Result<(), MetadataError> {
+        if identity(&self.path).is_ok_and(|there| there == self.identity) {
+            return Ok(());
+        }
+        let reason = format!(
+            "{} was deleted or replaced while Weir runs, so nothing can be kept in it; stop Weir, put the file where it \
+             was, and start Weir again",
+            self.path.display()
+        );
+        Err(MetadataError::Unavailable { reason })
+    }
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// A value for a placeholder.
@@ -150,7 +188,10 @@ impl Database {
     /// One statement that writes, in a transaction of its own, and the rows it returns.
     pub(crate) async fn write(&self, sql: &'static str, values: Vec<Value>) -> Result<Vec<Row>, MetadataError> {
         match self {
-            Database::Sqlite { write, .. } => sqlite_rows(write, sql, values).await,
+            Database::Sqlite { write, file, .. } => {
+                file.check()?;
+                sqlite_rows(write, sql, values).await
+            }
             Database::Postgres(pool) => postgres_rows(pool, sql, values).await,
         }
     }
@@ -158,16 +199,25 @@ impl Database {
     /// Starts a transaction that may write. Dropping it undoes it.
     pub(crate) async fn begin(&self) -> Result<Transaction, MetadataError> {
         match self {
-            Database::Sqlite { write, .. } => {
+            Database::Sqlite { write, file, .. } => {
+                file.check()?;
                 Ok(Transaction::Sqlite(limited(write.begin_with("BEGIN IMMEDIATE")).await?))
             }
             Database::Postgres(pool) => Ok(Transaction::Postgres(limited(pool.begin()).await?)),
         }
     }
 
+    /// Whether it can be read, and what is written would last.
+    pub(crate) async fn check(&self) -> Result<(), MetadataError> {
+        if let Database::Sqlite { file, .. } = self {
+            file.check()?;
+        }
+        self.read("SELECT 1 AS one", vec![]).await.map(drop)
+    }
+
     pub(crate) async fn close(&self) {
         match self {
-            Database::Sqlite { write, read } => {
+            Database::Sqlite { write, read, .. } => {
                 read.close().await;
                 write.close().await;
             }

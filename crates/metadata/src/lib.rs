@@ -78,6 +78,14 @@ impl Metadata {
         Ok(Metadata { database, key_cache: Arc::default(), place: location.to_string().into() })
     }
 
+    /// Whether records can be read, and would last if they were written.
+    ///
+    /// # Errors
+    /// [`MetadataError::Unavailable`] if not.
+    pub async fn check(&self) -> Result<(), MetadataError> {
+        self.database.check().await
+    }
+
     /// Where the database is, without credentials.
     #[must_use]
     pub fn place(&self) -> &str {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -12,7 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::Instant;
 
-use crate::database::Database;
+use crate::database::{Database, OpenFile};
 use crate::error::{is_busy, is_not_a_database, reason};
 use crate::location::check_postgres;
 use crate::{Location, OpenError, schema};
@@ -59,7 +60,8 @@ async fn open_sqlite(path: &Path) -> Result<Database, OpenError> {
         .acquire_timeout(CONNECT_LIMIT)
         .max_lifetime(None)
         .connect_lazy_with(read_options);
-    Ok(Database::Sqlite { write, read })
+    let file = OpenFile::at(path).map_err(|error| unavailable_file(path, &error))?;
+    Ok(Database::Sqlite { write, read, file: Arc::new(file) })
 }
 
 /// Only the owner may read what is in there, and in the files that SQLite puts beside it: those
@@ -93,7 +95,10 @@ async fn first_connection(path: &Path, options: &SqliteConnectOptions) -> Result
         .min_connections(1)
         .acquire_timeout(CONNECT_LIMIT)
         .idle_timeout(None)
-        .max_lifetime(None);
+        .max_lifetime(None)
+        // After errors such as a full disk SQLite undoes the transaction by itself (sqlite.org/lang_transaction.html),
+        // sqlx cannot undo it again, and would refuse every later one on this connection.
+        .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
     loop {
         let error = match pool.clone().connect_with(options.clone()).await {
             Ok(pool) => return Ok(pool),
@@ -124,4 +129,26 @@ async fn open_postgres(location: &Location, url: &str) -> Result<Database, OpenE
     }
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(CONNECT_LIMIT);
     Ok(Database::Postgres(pool.connect_lazy_with(options)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_undid_by_itself_stops_no_later_one() {
+        let folder = tempfile::tempdir().expect("folder");
+        let location = Location::Sqlite(folder.path().join("metadata.sqlite"));
+        let database = open(&location).await.expect("database");
+        for _ in 0..3 {
+            let mut transaction = database.begin().await.expect("a connection that can begin");
+            // As after a full disk.
+            transaction.rows("ROLLBACK", vec![]).await.expect("undone");
+            drop(transaction);
+        }
+        let mut transaction = database.begin().await.expect("a connection that can begin");
+        transaction.rows("INSERT INTO gaps (hostname, from_ms, to_ms) VALUES ('a', 1, 2)", vec![]).await.expect("row");
+        transaction.commit().await.expect("durable");
+        assert_eq!(database.read("SELECT to_ms FROM gaps", vec![]).await.expect("rows").len(), 1);
+    }
 }

@@ -41,7 +41,9 @@ pub struct NewToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefused {
     /// No token has this text.
-    #[error("this enrolment token is unknown; copy it again, or create a new one on the server with `weir tokens create`")]
+    #[error(
+        "this enrolment token is unknown; copy it again, or create a new one on the server with `weir tokens create`"
+    )]
     Unknown,
     /// As many machines joined as it allows.
     #[error("this enrolment token is used up; create a new one on the server with `weir tokens create`")]

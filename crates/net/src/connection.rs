@@ -257,7 +257,10 @@ mod tests {
         let limits = Limits { stall: Duration::from_secs(5), ..short() };
         let (address, _stop, _) = server(limits).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\n")
+            .await
+            .unwrap();
         for _ in 0..5 {
             sleep(SOON / 2).await;
             stream.write_all(b"x").await.unwrap();

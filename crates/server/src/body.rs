@@ -12,6 +12,9 @@ pub const INGEST_LIMIT_BYTES: usize = 16 << 20;
 /// The largest body of everything else.
 pub const SMALL_LIMIT_BYTES: usize = 1 << 20;
 
+/// The largest body of whoever has shown no key yet: many of them at once must not take the memory.
+pub const PUBLIC_LIMIT_BYTES: usize = 64 << 10;
+
 /// The body of a request.
 ///
 /// # Errors

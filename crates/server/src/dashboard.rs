@@ -62,7 +62,7 @@ fn answer(files: &'static [File], request: &Request) -> Option<Response> {
 /// dot elsewhere means a file, and one that is missing must not look like a page.
 fn is_view(path: &str) -> bool {
     let below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let reserved = ["/api", "/v1", "/ws", "/join", "/assets"].into_iter().any(below);
+    let reserved = ["/api", "/v1", "/ws", "/join", "/assets", "/health", "/ready", "/metrics"].into_iter().any(below);
     !reserved && (below("/h") || below("/hosts") || !path.contains('.'))
 }
 
@@ -177,9 +177,18 @@ mod tests {
             assert_eq!(header(&response, CACHE_CONTROL), "no-cache");
             assert_eq!(body(response).await, &b"<!doctype html>"[..], "{path}");
         }
-        for path in
-            ["/api", "/api/v2/x", "/v1/metrics", "/ws", "/favicon.ico", "/assets/app-x0.js", "/assets/x", "/join/x"]
-        {
+        for path in [
+            "/api",
+            "/api/v2/x",
+            "/v1/metrics",
+            "/ws",
+            "/favicon.ico",
+            "/assets/app-x0.js",
+            "/assets/x",
+            "/join/x",
+            "/health/",
+            "/ready/",
+        ] {
             assert!(get(path).is_none(), "{path}");
         }
         assert!(ask(SOME, Method::POST, "/", &[]).is_none());

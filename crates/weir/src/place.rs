@@ -1,6 +1,6 @@
 //! Where a server keeps its data, and how its settings and options come together.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
 use weir_config::{Server, SocketAddress};
@@ -87,13 +87,17 @@ pub fn public_url(listen: &SocketAddress, settings: &Server) -> String {
 
 /// The address of this machine on the way to everybody else; loopback where there is no way.
 fn own_address() -> IpAddr {
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    // Connecting a UDP socket sends nothing: it asks the routing table. 192.0.2.1 is nobody (RFC 5737).
-    let asked = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    });
-    asked.map_or(loopback, |address: SocketAddr| address.ip())
+    // Connecting a UDP socket sends nothing: it asks the routing table. 192.0.2.1 and 2001:db8::1 are
+    // nobody (RFC 5737, RFC 3849).
+    let towards = |own: IpAddr, nobody: IpAddr| -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind((own, 0))?;
+        socket.connect((nobody, 9))?;
+        socket.local_addr().map(|address| address.ip())
+    };
+    let nobody = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+    towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into())
+        .or_else(|_| towards(Ipv6Addr::UNSPECIFIED.into(), nobody.into()))
+        .unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
 /// Leaves a note in the data folder where the server is reached, for `weir login` and `weir tokens`.

@@ -1,13 +1,12 @@
 //! `weir up` and `weir server`.
 
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use weir_agent::{Loaded, Pipeline, Program, Source};
+use weir_agent::{Loaded, Pipeline, Program, Source, StartError};
 use weir_config::{Secret, Settings, SocketAddress};
 use weir_metadata::{Metadata, NewToken, Scopes};
 use weir_pipeline::options::ExportOptions;
@@ -46,8 +45,8 @@ pub enum Serve {
 const JOIN_TOKEN_SECONDS: i64 = 24 * 3600;
 const JOIN_TOKEN_USES: i64 = 10;
 
-/// The ports that IANA and OpenTelemetry know for OTLP, where SDKs send without configuration.
-const OTLP_PORTS: [u16; 2] = [4317, 4318];
+/// The integration that receives on the ports where SDKs send without configuration.
+const OTLP_RECEIVER: &str = "otlp_receiver";
 
 /// Runs a server until it is told to stop.
 pub fn run(arguments: &Arguments, serve: Serve) -> ExitCode {
@@ -59,22 +58,14 @@ pub fn run(arguments: &Arguments, serve: Serve) -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        let program = match serve {
-            Serve::WithAgent => Program::Up { otlp: otlp_ports_are_free() },
-            Serve::Alone => Program::Server,
-        };
-        let loaded =
-            match weir_agent::load(Source::find(arguments.config.as_deref()), program, arguments.data.as_deref()) {
-                Ok(loaded) => loaded,
-                Err(error) => {
-                    say::note(&format!("{error}"));
-                    return ExitCode::from(WRONG_CONFIGURATION);
-                }
-            };
-        match start(arguments, serve, loaded).await {
+        match start(arguments, serve).await {
             Ok(running) => running.until_stopped().await,
-            Err(error) => {
-                say::note(&format!("weir: {error}"));
+            Err(Failure::Configuration(text)) => {
+                say::note(&text);
+                ExitCode::from(WRONG_CONFIGURATION)
+            }
+            Err(Failure::Told(text)) => {
+                say::note(&format!("weir: {text}"));
                 ExitCode::FAILURE
             }
         }
@@ -84,61 +75,121 @@ pub fn run(arguments: &Arguments, serve: Serve) -> ExitCode {
     result
 }
 
-/// Programs of this machine send to these ports without being told to. Another collector may have
-/// them: then it keeps them, and the server's own port takes OTLP all the same.
-fn otlp_ports_are_free() -> bool {
-    OTLP_PORTS.iter().all(|port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+/// Why a server does not start, for people.
+enum Failure {
+    /// The configuration cannot be used.
+    Configuration(String),
+    /// Anything else.
+    Told(String),
 }
 
-struct Running {
-    pipeline: Pipeline,
-    stop: StopSignals,
-    state: Arc<State>,
+impl From<String> for Failure {
+    fn from(text: String) -> Failure {
+        Failure::Told(text)
+    }
 }
 
-async fn start(arguments: &Arguments, serve: Serve, mut loaded: Loaded) -> Result<Running, String> {
+fn load(arguments: &Arguments, serve: Serve, otlp: bool) -> Result<Loaded, Failure> {
+    let program = if serve == Serve::WithAgent { Program::Up { otlp } } else { Program::Server };
+    weir_agent::load(Source::find(arguments.config.as_deref()), program, arguments.data.as_deref())
+        .map_err(|error| Failure::Configuration(error.to_string()))
+}
+
+async fn start(arguments: &Arguments, serve: Serve) -> Result<Running, Failure> {
     let stop = StopSignals::install().map_err(|_| "cannot listen for Ctrl-C".to_owned())?;
-    let settings = &loaded.settings.server;
-    let folder = loaded.data_folder.clone();
-    place::prepare(&folder)?;
-    let location = place::metadata_location(&folder, settings)?;
-    let store_options = weir_store::Options {
-        retention: settings.retention.map_or(weir_store::Options::default().retention, Into::into),
-        ..Default::default()
+    let loaded = load(arguments, serve, true)?;
+    let opened = Opened::new(&loaded).await?;
+    let is_asked_for = loaded.settings.integrations.iter().any(|block| block.kind == OTLP_RECEIVER);
+    let begun = match begin(arguments, &opened, loaded).await {
+        // Another collector may have the ports that nobody asked for: then it keeps them, and the
+        // server's own port takes OTLP all the same.
+        Err(error) if !is_asked_for && *error.integration == *OTLP_RECEIVER => {
+            begin(arguments, &opened, load(arguments, serve, false)?).await.map(|mut begun| {
+                begun.rows.push(("receiving", format!("OTLP on the server's port alone: {}", error.reason)));
+                begun
+            })
+        }
+        begun => begun,
     };
-    // The store goes first: it holds the lock that keeps a second server away from the folder.
-    let store = Store::open(&folder.join("store"), store_options.clone()).map_err(|error| error.to_string())?;
-    let metadata = Metadata::open(&location).await.map_err(|error| error.to_string())?;
-    admin_key(&metadata).await?;
+    let Begun { pipeline, state, rows, own } = begun.map_err(|error| match &*error.integration {
+        "api" => format!("{} (--listen)", error.reason),
+        _ => error.to_string(),
+    })?;
+    let folder = &state.options.data_folder;
+    place::note_address(folder, &state.options.public_url).map_err(|error| format!("{}: {error}", folder.display()))?;
+    if serve == Serve::WithAgent {
+        tokio::spawn(own_heartbeat(state.clone(), own));
+    }
+    say::note(&introduction(serve, &state, rows).await?);
+    Ok(Running { pipeline, stop, state })
+}
 
+/// What is open as long as the server runs.
+struct Opened {
+    store: Store,
+    retention: Duration,
+    metadata: Metadata,
+}
+
+impl Opened {
+    async fn new(loaded: &Loaded) -> Result<Opened, String> {
+        let (settings, folder) = (&loaded.settings.server, &loaded.data_folder);
+        place::prepare(folder)?;
+        let location = place::metadata_location(folder, settings)?;
+        let mut options = weir_store::Options::default();
+        options.retention = settings.retention.map_or(options.retention, Into::into);
+        let retention = options.retention;
+        // The store goes first: it holds the lock that keeps a second server away from the folder.
+        let store = Store::open(&folder.join("store"), options).map_err(|error| error.to_string())?;
+        let metadata = Metadata::open(&location).await.map_err(|error| error.to_string())?;
+        admin_key(&metadata).await?;
+        Ok(Opened { store, retention, metadata })
+    }
+}
+
+/// This machine's own agent.
+struct Own {
+    settings: Settings,
+    host_name: String,
+    watched: Watched,
+}
+
+/// A server whose listeners are open.
+struct Begun {
+    pipeline: Pipeline,
+    state: Arc<State>,
+    rows: Vec<introduction::Row>,
+    own: Own,
+}
+
+async fn begin(arguments: &Arguments, opened: &Opened, mut loaded: Loaded) -> Result<Begun, StartError> {
     let watched = loaded.plan.watching();
+    let settings = &loaded.settings.server;
     let listen = place::listen(arguments.listen.as_ref(), settings);
     let options = Options {
         public_url: place::public_url(&listen, settings),
-        data_folder: folder.clone(),
-        retention: store_options.retention,
+        data_folder: loaded.data_folder.clone(),
+        retention: opened.retention,
         keyless_loopback: settings.keyless_loopback.unwrap_or_else(|| place::is_loopback(&listen)),
         auto_register: settings.auto_register,
         host_name: loaded.host_name.clone(),
         watching: watched.clone(),
         listen,
     };
-    let state = State::new(options, store.clone(), metadata, loaded.plan.telemetry.clone());
+    let (store, telemetry) = (opened.store.clone(), loaded.plan.telemetry.clone());
+    let state = State::new(options, store.clone(), opened.metadata.clone(), telemetry);
     loaded.plan.members.push(Member::exporter("store", ExportOptions::default(), store.exporter()));
     loaded.plan.members.push(Member::receiver("api", Api(state.clone())));
     let rows = introduction::rows(&loaded, &watched);
-    let (settings, host_name) = (loaded.settings.clone(), loaded.host_name.clone());
-    let pipeline = Pipeline::start(loaded.plan).await.map_err(|error| match &*error.integration {
-        "api" => format!("{} (--listen)", error.reason),
-        _ => error.to_string(),
-    })?;
-    place::note_address(&folder, &state.options.public_url)
-        .map_err(|error| format!("{}: {error}", folder.display()))?;
-    if serve == Serve::WithAgent {
-        tokio::spawn(own_heartbeat(state.clone(), settings, host_name, watched));
-    }
-    say::note(&introduction(serve, &state, rows).await?);
-    Ok(Running { pipeline, stop, state })
+    let own = Own { settings: loaded.settings.clone(), host_name: loaded.host_name.clone(), watched };
+    let pipeline = Pipeline::start(loaded.plan).await?;
+    Ok(Begun { pipeline, state, rows, own })
+}
+
+struct Running {
+    pipeline: Pipeline,
+    stop: StopSignals,
+    state: Arc<State>,
 }
 
 impl Running {
@@ -162,7 +213,7 @@ async fn admin_key(metadata: &Metadata) -> Result<(), String> {
 }
 
 /// This machine's own agent says what other agents say over HTTP, without HTTP.
-async fn own_heartbeat(state: Arc<State>, settings: Settings, host_name: String, watched: Watched) {
+async fn own_heartbeat(state: Arc<State>, Own { settings, host_name, watched }: Own) {
     let mut tick = tokio::time::interval(settings.agent.heartbeat_interval.into());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -175,17 +226,10 @@ async fn own_heartbeat(state: Arc<State>, settings: Settings, host_name: String,
     }
 }
 
-async fn introduction(serve: Serve, state: &State, rows: Vec<introduction::Row>) -> Result<String, String> {
+async fn introduction(serve: Serve, state: &State, mut rows: Vec<introduction::Row>) -> Result<String, String> {
     let options = &state.options;
     let what = if serve == Serve::WithAgent { "server and agent" } else { "server" };
     let headline = format!("weir {}  {what} on {}", env!("CARGO_PKG_VERSION"), options.host_name);
-    let mut rows = rows;
-    if serve == Serve::WithAgent && !rows.iter().any(|(title, _)| *title == "receiving") {
-        rows.push((
-            "receiving",
-            format!("OTLP on the server's port alone: {} or {} is taken", OTLP_PORTS[0], OTLP_PORTS[1]),
-        ));
-    }
     rows.push(("data", data(&options.data_folder, options.retention)));
     rows.push(("keys", keys(options)));
     let link = weir_server::auth::session::login_link(state).await.map_err(|error| error.to_string())?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::tempdir;
-use weir_metadata::{Location, Metadata, MetadataError, NewKey, OpenError, Scopes};
+use weir_metadata::{Location, Metadata, MetadataError, NewKey, NewServer, OpenError, Scopes};
 
 use crate::schema::execute;
 use crate::suite::open;
@@ -136,4 +136,31 @@ async fn a_damaged_record_is_told_as_damage_and_stops_nothing_else() {
     let error = metadata.server(&server.id).await.expect_err("damaged");
     assert!(matches!(&error, MetadataError::Corrupt { reason } if reason.contains("facts")), "{error:?}");
     metadata.ensure_server("web-2", None, 1).await.expect("others work");
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_into_a_file_that_was_deleted_and_putting_it_back_is_enough() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("metadata.sqlite");
+    let metadata = open(&Location::Sqlite(path.clone())).await;
+    metadata.create_login_token("a", 1).await.expect("written");
+    metadata.check().await.expect("ready");
+
+    let away = folder.path().join("away");
+    std::fs::rename(&path, &away).expect("moved");
+    for replaced in [false, true] {
+        if replaced {
+            std::fs::write(&path, "").expect("another file");
+        }
+        let error = metadata.create_login_token("b", 1).await.expect_err("it would be lost");
+        assert!(
+            matches!(&error, MetadataError::Unavailable { reason } if reason.contains("deleted or replaced")),
+            "{error}"
+        );
+        assert!(metadata.create_server(NewServer::default(), 1).await.is_err(), "transactions too");
+        assert!(metadata.check().await.is_err());
+    }
+    std::fs::rename(&away, &path).expect("back");
+    metadata.create_login_token("c", 1).await.expect("written");
+    metadata.check().await.expect("ready");
 }

@@ -1,13 +1,14 @@
 //! Agents: registered, alive, their metrics.
 
 use axum::Extension;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use weir_metadata::Agent;
 
+use super::path::PathText;
 use crate::auth::Caller;
 use crate::body::{self, INGEST_LIMIT_BYTES, SMALL_LIMIT_BYTES};
 use crate::error::{ApiError, ErrorBody};
@@ -121,7 +122,7 @@ pub struct Alive {
 pub async fn heartbeat(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     request: Request,
 ) -> Result<axum::Json<Alive>, ApiError> {
     targets::may_speak_as(&caller, &id)?;
@@ -147,7 +148,7 @@ pub async fn heartbeat(
 pub async fn post_metrics(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     request: Request,
 ) -> Result<axum::Json<Stored>, ApiError> {
     let body = body::read(request, INGEST_LIMIT_BYTES).await?;
@@ -174,7 +175,7 @@ pub struct AgentHistory {
 ))]
 pub async fn get_metrics(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     params: Params,
 ) -> Result<axum::Json<AgentHistory>, ApiError> {
     let window = history::Window::of(&params)?;
@@ -266,7 +267,7 @@ pub struct AgentDetails {
     (status = 404, description = "No agent has this id.", body = ErrorBody),
     (status = 503, description = "Agents cannot be read now.", body = ErrorBody),
 ))]
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<axum::Json<AgentDetails>, ApiError> {
+pub async fn get(State(app): State<App>, PathText(id): PathText) -> Result<axum::Json<AgentDetails>, ApiError> {
     let agent = found(&app, &id).await?;
     let attributes = if agent.attributes.is_object() { agent.attributes.clone() } else { Value::Object(Map::new()) };
     Ok(axum::Json(AgentDetails {
@@ -284,7 +285,7 @@ pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<axum:
     (status = 404, description = "No agent has this id.", body = ErrorBody),
     (status = 503, description = "Agents cannot be written now.", body = ErrorBody),
 ))]
-pub async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<App>, PathText(id): PathText) -> Result<StatusCode, ApiError> {
     let agent = found(&app, &id).await?;
     app.metadata.delete_agent(&agent.id, now_ms()).await?;
     if let Some(server) = app.metadata.server_by_hostname(&agent.hostname).await? {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use weir_metadata::Agent;
 use weir_store::ReadError;
 
+use super::path::PathText;
 use crate::error::{ApiError, Code, ErrorBody};
 use crate::hosts::detail::{self, Fact, Probe, Processes};
 use crate::hosts::host::Published;
@@ -120,7 +121,7 @@ pub struct HostDetail {
     (status = 404, description = "There is no host of this name.", body = ErrorBody),
     (status = 503, description = "It cannot be read now.", body = ErrorBody),
 ))]
-pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Result<axum::Json<HostDetail>, ApiError> {
+pub async fn get(State(app): State<App>, PathText(name): PathText) -> Result<axum::Json<HostDetail>, ApiError> {
     let now_ms = now_ms();
     let host = found(&app, &name, now_ms)?.row.clone();
     let gaps = app.metadata.gaps(&name, i64::MIN, i64::MAX).await?;
@@ -151,7 +152,7 @@ pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Result<axu
     (status = 404, description = "There is no host of this name.", body = ErrorBody),
     (status = 503, description = "They cannot be read now.", body = ErrorBody),
 ))]
-pub async fn processes(State(app): State<App>, Path(name): Path<String>) -> Result<axum::Json<Processes>, ApiError> {
+pub async fn processes(State(app): State<App>, PathText(name): PathText) -> Result<axum::Json<Processes>, ApiError> {
     let now_ms = now_ms();
     let cpu_count = found(&app, &name, now_ms)?.row.cpu_count;
     let processes = reading(&app, move |state| detail::processes(&state.store, &name, cpu_count, now_ms)).await?;
@@ -172,7 +173,7 @@ pub struct Probes {
     (status = 404, description = "There is no host of this name.", body = ErrorBody),
     (status = 503, description = "They cannot be read now.", body = ErrorBody),
 ))]
-pub async fn probes(State(app): State<App>, Path(name): Path<String>) -> Result<axum::Json<Probes>, ApiError> {
+pub async fn probes(State(app): State<App>, PathText(name): PathText) -> Result<axum::Json<Probes>, ApiError> {
     let now_ms = now_ms();
     found(&app, &name, now_ms)?;
     let probes = reading(&app, move |state| detail::probes(&state.store, &name, now_ms)).await?;
@@ -187,7 +188,7 @@ pub async fn probes(State(app): State<App>, Path(name): Path<String>) -> Result<
     (status = 404, description = "There is no host of this name.", body = ErrorBody),
     (status = 503, description = "It cannot be forgotten now.", body = ErrorBody),
 ))]
-pub async fn delete(State(app): State<App>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<App>, PathText(name): PathText) -> Result<StatusCode, ApiError> {
     let server = app.metadata.server_by_hostname(&name).await?;
     if server.is_none() {
         found(&app, &name, now_ms())?;

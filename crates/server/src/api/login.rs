@@ -52,6 +52,7 @@ impl SessionAnswer {
     (status = 403, description = "A page of another site asks.", body = ErrorBody),
     (status = 413, description = "The body is too large.", body = ErrorBody),
     (status = 429, description = "Too many wrong tokens came from this address.", body = ErrorBody),
+    (status = 503, description = "Links cannot be looked up now.", body = ErrorBody),
 ))]
 pub async fn login(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
@@ -61,7 +62,7 @@ pub async fn login(State(app): State<App>, request: Request) -> Result<Response,
         return Err(ApiError::new(Code::Forbidden, message));
     }
     let (address, secure) = (auth::peer(&parts), cookies::is_secure(&parts, &app.options.public_url));
-    let body = body::read(Request::from_parts(parts, body), body::SMALL_LIMIT_BYTES).await?;
+    let body = body::read(Request::from_parts(parts, body), body::PUBLIC_LIMIT_BYTES).await?;
     let value = json::parse(&body)?;
     let Some(token) = value.get("token").and_then(serde_json::Value::as_str) else {
         // What was found is not shown: it may be a secret at the wrong place.
@@ -178,6 +179,16 @@ mod tests {
         assert_eq!(limited.status, 429);
         assert!(!limited.header("retry-after").is_empty());
         assert_eq!(sign_in(&server, &token(&server).await, ORIGIN).await.status, 200);
+    }
+
+    #[tokio::test]
+    async fn who_has_shown_no_key_sends_little() {
+        let server = TestServer::start().await;
+        let body = "x".repeat(body::PUBLIC_LIMIT_BYTES + 1);
+        for path in ["/api/v1/login", "/api/v1/agents/enroll"] {
+            let got = server.send(request(Method::POST, path), body.clone()).await;
+            assert_eq!((got.status.as_u16(), got.code().as_str()), (413, "too_large"), "{path}");
+        }
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ pub mod websocket;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -119,32 +119,8 @@ pub fn router(app: App) -> Router {
         .merge(crate::ingest::otlp::router(&app))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(axum::middleware::from_fn(readable_path))
         .layer(axum::middleware::from_fn(auth::headers::secure))
         .with_state(app)
-}
-
-/// Nothing has a name that is no text; the extractor of path parameters would answer in a shape of its own.
-async fn readable_path(request: Request, next: Next) -> Response {
-    if is_text(request.uri().path()) {
-        return next.run(request).await;
-    }
-    ApiError::new(Code::NotFound, "the path is not percent-encoded UTF-8, so it is the name of nothing").into_response()
-}
-
-/// Whether the percent-encoded bytes of a path are UTF-8.
-fn is_text(path: &str) -> bool {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut parts = path.split('%');
-    bytes.extend(parts.next().unwrap_or_default().bytes());
-    for part in parts {
-        let digits = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match digits {
-            Some(byte) => bytes.extend(std::iter::once(byte).chain(part.bytes().skip(2))),
-            None => bytes.extend(part.bytes()),
-        }
-    }
-    std::str::from_utf8(&bytes).is_ok()
 }
 
 async fn method_not_allowed(request: Request) -> ApiError {
@@ -158,23 +134,9 @@ async fn not_found(request: Request) -> Response {
         Some(response) => response,
         None => {
             let path: String = request.uri().path().chars().take(100).collect();
-            let message = format!("there is no {path}; GET /api/v1/openapi.json tells all paths");
+            let slash = if path.ends_with('/') { " (paths have no slash at their end)" } else { "" };
+            let message = format!("there is no {path}{slash}; GET /api/v1/openapi.json tells all paths");
             ApiError::new(Code::NotFound, message).into_response()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_text;
-
-    #[test]
-    fn a_path_is_text_if_its_encoded_bytes_are() {
-        for text in ["/api/servers/web-1", "/a/%41", "/a/gr%C3%BC%C3%9Fe", "/a/%", "/a/%4", "/a/%zz", "/a/%2525", ""] {
-            assert!(is_text(text), "{text}");
-        }
-        for other in ["/a/%FF", "/a/%C3", "/a/%C3%28", "/%80/b", "/a/%ED%A0%80"] {
-            assert!(!is_text(other), "{other}");
         }
     }
 }

@@ -15,7 +15,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Path::from_request_parts(parts, state).await {
             Ok(Path(text)) => Ok(Self(text)),
-            Err(_) => Err(ApiError::new(Code::InvalidField, "the path is not readable; percent-encode it as UTF-8")),
+            // Nothing has a name that is no text.
+            Err(_) => Err(ApiError::new(
+                Code::NotFound,
+                "the path is not readable, so it is the name of nothing; percent-encode it as UTF-8",
+            )),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! AgentOps' servers: one record for every host of the dashboard.
 
 use axum::Extension;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use weir_metadata::{NewServer, Server, ServerPatch};
 
+use super::path::PathText;
 use crate::auth::Caller;
 use crate::body::{self, SMALL_LIMIT_BYTES};
 use crate::error::{ApiError, Code, ErrorBody};
@@ -139,9 +140,10 @@ pub async fn create(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], axum::Json<ServerRecord>), ApiError> {
+    // The server of its own host is made when it joins.
+    targets::is_of_no_agent(&caller)?;
     let body = body::read(request, SMALL_LIMIT_BYTES).await?;
     let new = read_new(&json::parse(&body)?)?;
-    targets::may_write(targets::bound_agent(&app, &caller).await?.as_ref(), &new.hostname)?;
     let server = app.metadata.create_server(new, now_ms()).await?;
     describe(&app, &server).await?;
     let path = HeaderValue::try_from(format!("/api/servers/{}", path_segment(&server.id)));
@@ -239,7 +241,7 @@ pub async fn list(State(app): State<App>) -> Result<axum::Json<Servers>, ApiErro
     (status = 404, description = "No server has this id or hostname.", body = ErrorBody),
     (status = 503, description = "Servers cannot be read now.", body = ErrorBody),
 ))]
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<axum::Json<ServerRecord>, ApiError> {
+pub async fn get(State(app): State<App>, PathText(id): PathText) -> Result<axum::Json<ServerRecord>, ApiError> {
     let server = found(&app, &id).await?;
     Ok(axum::Json(ServerRecord::of(&app, server)))
 }
@@ -257,7 +259,7 @@ pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<axum:
 ))]
 pub async fn update(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathText(id): PathText,
     request: Request,
 ) -> Result<axum::Json<ServerRecord>, ApiError> {
     let body = body::read(request, SMALL_LIMIT_BYTES).await?;
@@ -278,7 +280,7 @@ pub async fn update(
     (status = 404, description = "No server has this id or hostname.", body = ErrorBody),
     (status = 503, description = "Servers cannot be written now.", body = ErrorBody),
 ))]
-pub async fn delete(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, ApiError> {
+pub async fn delete(State(app): State<App>, PathText(id): PathText) -> Result<StatusCode, ApiError> {
     let server = found(&app, &id).await?;
     app.metadata.delete_server(&server.id).await?;
     app.hosts.forget(&server.hostname);

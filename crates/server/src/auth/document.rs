@@ -16,9 +16,6 @@ const SHARED: [(&str, &str, &str); 4] = [
     ("503", "Unavailable", "Keys cannot be looked up now; `Retry-After` says when to try again."),
 ];
 
-/// What every path with a parameter may answer.
-const NOT_FOUND: (&str, &str, &str) = ("404", "NotFound", "There is nothing of this name.");
-
 /// What every operation with a body may answer.
 const OF_BODIES: [(&str, &str, &str); 2] = [
     ("413", "TooLarge", "The body is too large."),
@@ -26,15 +23,15 @@ const OF_BODIES: [(&str, &str, &str); 2] = [
 ];
 
 /// Adds the ways to show a key to every operation that does not say by `security(())` that it needs
-/// none, and to each the answers that it does not give itself: to those without a key, to paths that
-/// are no text, to bodies that are not read.
+/// none, and to each the answers that are not its own: to those without a key, to bodies that are not
+/// read.
 pub fn describe(document: &mut OpenApi) {
     let components = document.components.take().unwrap_or_default();
     let mut components = ComponentsBuilder::from(components);
     for (name, scheme) in schemes() {
         components = components.security_scheme(name, scheme);
     }
-    for (_, name, description) in SHARED.into_iter().chain([NOT_FOUND]).chain(OF_BODIES) {
+    for (_, name, description) in SHARED.into_iter().chain(OF_BODIES) {
         components = components.response(name, answer(description));
     }
     document.components = Some(components.build());
@@ -44,12 +41,11 @@ pub fn describe(document: &mut OpenApi) {
         SecurityRequirement::new("key_id", NO_SCOPES).add("key_secret", NO_SCOPES),
         SecurityRequirement::new("session", NO_SCOPES),
     ]);
-    for (path, item) in &mut document.paths.paths {
-        let not_found = path.contains('{').then_some(NOT_FOUND);
+    for item in document.paths.paths.values_mut() {
         for operation in operations(item) {
             let shared = SHARED.into_iter().filter(|_| operation.security.is_none());
             let of_bodies = OF_BODIES.into_iter().filter(|_| operation.request_body.is_some());
-            let answers: Vec<_> = shared.chain(not_found).chain(of_bodies).collect();
+            let answers: Vec<_> = shared.chain(of_bodies).collect();
             for (status, name, _) in answers {
                 let answer = RefOr::Ref(Ref::from_response_name(name));
                 operation.responses.responses.entry(status.to_owned()).or_insert(answer);

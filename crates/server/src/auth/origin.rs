@@ -42,7 +42,10 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 fn is_origin_of(origin: &str, host: Option<&str>, public_url: &str) -> bool {
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     let same = |host: &str| authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host));
-    host.is_some_and(same) || origin.eq_ignore_ascii_case(public_url)
+    // The configured address may have a path; an origin has none (RFC 6454 §6.1).
+    let end = public_url.find("://").and_then(|at| public_url.get(at + 3..)?.find('/').map(|slash| at + 3 + slash));
+    let public_origin = end.and_then(|end| public_url.get(..end)).unwrap_or(public_url);
+    host.is_some_and(same) || origin.eq_ignore_ascii_case(public_origin)
 }
 
 /// Whether a browser says that the request comes from a page of this server.
@@ -135,6 +138,9 @@ mod tests {
             assert!(!is_own(&parts(foreign), PUBLIC), "{foreign:?}");
             assert!(is_foreign(&parts(foreign), PUBLIC), "{foreign:?}");
         }
+        let through_proxy = parts(&[("host", "127.0.0.1:8088"), ("origin", PUBLIC)]);
+        assert!(!is_foreign(&through_proxy, &format!("{PUBLIC}/weir")), "the configured address has a path");
+        assert!(is_foreign(&through_proxy, "https://weir.example.or/g"));
         // A program says nothing: neither own nor foreign.
         assert!(!is_own(&parts(&[host]), PUBLIC) && !is_foreign(&parts(&[host]), PUBLIC));
     }

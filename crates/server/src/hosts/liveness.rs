@@ -124,10 +124,12 @@ impl Liveness {
     }
 
     /// The time within which data is expected: the interval, or what lies between arrivals. Until that
-    /// is known, what the agent says, else a minute: one arrival may have brought many polls.
+    /// is known, what the agent says, else a minute: one arrival may have brought many polls. What the
+    /// agent says is the least: when it joins or starts anew, its first polls follow each other closely.
     fn expected_ms(&self) -> i64 {
         let between = self.arrivals.get().or(self.announced_interval_ms).unwrap_or(UNKNOWN_INTERVAL_MS);
-        self.interval_ms().map_or(between, |interval| interval.max(between))
+        let expected = self.interval_ms().map_or(between, |interval| interval.max(between));
+        expected.max(self.announced_interval_ms.unwrap_or_default())
     }
 
     /// Older than this is late: 2.5 intervals.
@@ -232,6 +234,17 @@ mod tests {
         assert_eq!(interval.get(), Some(15_000));
         interval.saw(1_000);
         assert_eq!(interval.get(), Some(15_000), "an old sample says nothing about the interval");
+    }
+
+    #[test]
+    fn an_agent_whose_first_polls_follow_each_other_closely_has_no_gap_after_them() {
+        let mut host = Liveness::default();
+        host.announce(Some(10_000));
+        // It joins, polls once more at its end, and starts anew as a service, which polls twice.
+        for time in [0, 100, 500, 1_500, 11_500, 21_500] {
+            assert_eq!(host.saw(time, time, true), None, "at {time}");
+            assert_eq!(host.status(time + 10_000).0, Status::Up, "after {time}");
+        }
     }
 
     #[test]

@@ -257,7 +257,8 @@ impl Inner {
             return nowhere;
         };
         // What Weir says of itself makes no machine of the table: a server alone watches none.
-        if labels.metric().starts_with(ABOUT_WEIR) && !self.by_name.contains_key(name) {
+        let metric = labels.metric();
+        if metric.starts_with(ABOUT_WEIR) && !self.by_name.contains_key(name) {
             return nowhere;
         }
         let Some(at) = self.host_named(name) else {
@@ -265,7 +266,7 @@ impl Inner {
             return nowhere;
         };
         let label = |name: &str| labels.label(name);
-        let role = role::of(labels.metric(), &label);
+        let role = role::of(metric, &label);
         let room = self.series.len() < MOST_SERIES;
         let reading = role.filter(|_| room).and_then(|role| {
             let part = match role {

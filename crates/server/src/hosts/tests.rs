@@ -122,8 +122,16 @@ pub(crate) fn collectors(text: &str) -> Vec<Member> {
     let (settings, problems) = Settings::inspect("test.yaml", text, &Environment);
     let kinds: Vec<_> = weir_system::ALL.to_vec();
     let resource = vec![("host.name".to_owned(), "this".to_owned())];
-    let input =
-        Input { file: "test.yaml", settings: &settings, problems, kinds: &kinds, planned: &[], added: &[], resource, data_folder: std::env::temp_dir().into() };
+    let input = Input {
+        file: "test.yaml",
+        settings: &settings,
+        problems,
+        kinds: &kinds,
+        planned: &[],
+        added: &[],
+        resource,
+        data_folder: std::env::temp_dir().into(),
+    };
     Plan::new(input).unwrap().members
 }
 

@@ -144,8 +144,7 @@ pub async fn store(state: &State, registration: Registration) -> Result<Agent, A
 
 /// Refuses a key of one agent that would take over the host of another.
 async fn keeps_to_its_host(state: &State, own: &str, hostname: &str) -> Result<(), ApiError> {
-    let others = state.metadata.agents_by_hostname(hostname).await?;
-    if others.is_empty() || others.iter().any(|agent| agent.id == own) {
+    if !targets::is_of_another(state, own, hostname).await? {
         return Ok(());
     }
     let message = format!("this key belongs to the agent {own:?}, and {hostname:?} is the host of another agent");

@@ -341,7 +341,8 @@ async fn a_key_of_one_agent_writes_for_that_agent_alone() {
         ("/api/metrics", json!({"serverId": "web-2", "cpuUsage": 1})),
         ("/api/metrics", json!([{"serverId": "web-1", "cpuUsage": 1}, {"serverId": "web-2", "cpuUsage": 1}])),
         ("/api/servers", json!({"hostname": "web-3"})),
-        ("/api/alerts", json!({"title": "x", "server": "web-2"})),
+        ("/api/servers", json!({"hostname": "web-1"})),
+        ("/api/alerts", json!({"title": "x", "server": "web-1", "fingerprint": "of somebody else's alert"})),
     ] {
         let got = post(path, body).await;
         assert_eq!((got.status, got.code().as_str()), (StatusCode::FORBIDDEN, "forbidden"), "{path}: {}", got.text());
@@ -350,7 +351,47 @@ async fn a_key_of_one_agent_writes_for_that_agent_alone() {
     success(&post("/api/v1/agents/a/metrics", json!({"cpu_usage": 1})).await, 1);
     success(&post("/api/metrics", json!({"serverId": "web-1", "processCount": 1})).await, 1);
     assert_eq!(post("/api/v1/agents/register", json!({"hostname": "web-1"})).await.json()["agent_id"], "a");
-    success(&post("/api/alerts", json!([{"title": "x", "server": "web-1"}, {"title": "y"}])).await, 2);
+}
+
+/// Gauges of two resources; the second also has a point that hides its resource's host.
+fn otlp_of(host: &str, other: &str, hidden: &str) -> Value {
+    let now = (now_ms() * 1_000_000).to_string();
+    let attribute = |host: &str| json!([{"key": "host.name", "value": {"stringValue": host}}]);
+    let point = |attributes: Value| json!({"asDouble": 1.0, "timeUnixNano": now, "attributes": attributes});
+    let of = |host: &str, points: Value| {
+        let metric = json!({"name": "m", "gauge": {"dataPoints": points}});
+        json!({"resource": {"attributes": attribute(host)}, "scopeMetrics": [{"scope": {"name": "s"}, "metrics": [metric]}]})
+    };
+    let plain = point(json!([]));
+    json!({"resourceMetrics": [of(host, json!([plain])), of(other, json!([plain, point(attribute(hidden))]))]})
+}
+
+#[tokio::test]
+async fn by_otlp_a_key_of_one_agent_writes_for_no_host_that_has_another() {
+    let site = Site::start().await;
+    for (id, hostname) in [("a", "web-1"), ("b", "web-2")] {
+        site.post("/api/v1/agents/register", &json!({"agent_id": id, "hostname": hostname})).await;
+    }
+    let key = site.key_of("a").await;
+    let post = async |key: &str, body: Value| {
+        let request = request(Method::POST, "/v1/metrics").header("authorization", format!("Bearer {key}"));
+        let got = site.server.send(request.header("content-type", "application/json"), body.to_string()).await;
+        assert_eq!(got.status, StatusCode::OK, "{}", got.text());
+        got.json()
+    };
+    // A switch that it polls has no agent; a point may not say to be of web-2 either.
+    let answer = post(&key, otlp_of("web-2", "switch-1", "web-2")).await;
+    assert_eq!(answer["partialSuccess"]["rejectedDataPoints"], "2", "{answer}");
+    let why = answer["partialSuccess"]["errorMessage"].as_str().unwrap();
+    assert!(why.contains("belongs to the agent \"a\"") && why.contains("\"web-2\""), "{why}");
+    assert_eq!((site.stored("web-2").len(), site.stored("switch-1").len()), (0, 1));
+    let answer = post(&key, otlp_of("web-2", "web-2", "web-2")).await;
+    assert_eq!(answer["partialSuccess"]["rejectedDataPoints"], "3", "{answer}");
+    assert_eq!(post(&key, otlp_of("web-1", "web-1", "switch-1")).await, json!({}));
+    assert_eq!((site.stored("web-1").len(), site.stored("switch-1").len()), (1, 1));
+    // A key of no agent may send for all.
+    assert_eq!(post(&site.key, otlp_of("web-2", "web-2", "switch-1")).await, json!({}));
+    assert_eq!(site.stored("web-2").len(), 1);
 }
 
 #[tokio::test]

@@ -34,6 +34,28 @@ pub fn may_write(bound: Option<&Agent>, hostname: &str) -> Result<(), ApiError> 
     }
 }
 
+/// Refuses a key of one agent for what concerns more than that agent.
+///
+/// # Errors
+/// 403.
+pub fn is_of_no_agent(caller: &Caller) -> Result<(), ApiError> {
+    let Some(own) = &caller.agent_id else { return Ok(()) };
+    let message = format!(
+        "this key belongs to the agent {own:?}: it sends that agent's telemetry and heartbeats, and nothing else; \
+         `weir keys create NAME --scope ingest` makes a key that may do this"
+    );
+    Err(ApiError::new(Code::Forbidden, message))
+}
+
+/// Whether a host has agents, and `own` is none of them.
+///
+/// # Errors
+/// The metadata database fails.
+pub async fn is_of_another(state: &State, own: &str, hostname: &str) -> Result<bool, ApiError> {
+    let agents = state.metadata.agents_by_hostname(hostname).await?;
+    Ok(!agents.is_empty() && agents.iter().all(|agent| agent.id != own))
+}
+
 /// Refuses a key of one agent for the id of another.
 ///
 /// # Errors

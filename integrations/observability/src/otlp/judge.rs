@@ -224,7 +224,7 @@ mod tests {
     fn class(outcome: &Outcome) -> &'static str {
         match outcome {
             Outcome::Accepted => "accepted",
-            Outcome::Partly { .. } => "partly",
+            Outcome::Partly { .. } | Outcome::Each { .. } => "partly",
             Outcome::Later { .. } => "later",
             Outcome::Split { .. } => "split",
             Outcome::Never { .. } => "never",

@@ -124,8 +124,9 @@ impl Receive for OtlpReceiver {
     }
 }
 
-/// Where received records go: the pipeline's intake, or something else in tests.
-pub(super) trait Sink: Send + Sync + 'static {
+/// Where received records go: the pipeline's intake, or what stands in front of it.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes records; answers when it is settled what becomes of them.
     fn offer(&self, payload: Payload) -> impl Future<Output = Answer> + Send;
 }
 
@@ -146,22 +147,33 @@ pub(super) struct Endpoint<S> {
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The paths of all signals over both transports, for a server that asks for keys itself and has
-/// its own answer to other paths. A request has at most `limit_bytes`, before and after decompression.
-pub fn routes(intake: Intake, limit_bytes: usize) -> Router {
-    paths(&Arc::new(Endpoint { sink: intake, limit_bytes, keys: Vec::new() }))
+/// its own answer to other paths. `sink_of` finds the sink of a request by its extensions, where the
+/// server leaves who sends. A request has at most `limit_bytes`, before and after decompression.
+pub fn routes<S: Sink>(
+    sink_of: impl Fn(&http::Extensions) -> S + Clone + Send + Sync + 'static,
+    limit_bytes: usize,
+) -> Router {
+    paths(move |request| Arc::new(Endpoint { sink: sink_of(request.extensions()), limit_bytes, keys: Vec::new() }))
 }
 
 pub(super) fn router<S: Sink>(endpoint: &Arc<Endpoint<S>>) -> Router {
-    paths(endpoint).fallback(unknown_path)
+    let endpoint = endpoint.clone();
+    paths(move |_| endpoint.clone()).fallback(unknown_path)
 }
 
-fn paths<S: Sink>(endpoint: &Arc<Endpoint<S>>) -> Router {
+fn paths<S: Sink>(endpoint_of: impl Fn(&Request) -> Arc<Endpoint<S>> + Clone + Send + Sync + 'static) -> Router {
     let mut router = Router::new();
     for signal in Signal::ALL {
-        let (http, grpc) = (endpoint.clone(), endpoint.clone());
-        router = router
-            .route(http_path(signal), any(move |request| async move { http.http(signal, request).await }))
-            .route(grpc_path(signal), any(move |request| async move { grpc.grpc(signal, request).await }));
+        let (http, grpc) = (endpoint_of.clone(), endpoint_of.clone());
+        let http = move |request: Request| {
+            let endpoint = http(&request);
+            async move { endpoint.http(signal, request).await }
+        };
+        let grpc = move |request: Request| {
+            let endpoint = grpc(&request);
+            async move { endpoint.grpc(signal, request).await }
+        };
+        router = router.route(http_path(signal), any(http)).route(grpc_path(signal), any(grpc));
     }
     router
 }

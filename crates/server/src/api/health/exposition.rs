@@ -106,7 +106,11 @@ fn store(out: &mut Exposition, store: &Stats) {
     out.one("weir_store_oldest_timestamp_seconds", Kind::Gauge, "Time of the oldest sample.", oldest);
     let counters = [
         ("weir_store_duplicates_total", "Samples that came again unchanged.", store.duplicates),
-        ("weir_store_outside_total", "Points that were older than the retention or far ahead of the clock when they came.", store.outside),
+        (
+            "weir_store_outside_total",
+            "Points that were older than the retention or far ahead of the clock when they came.",
+            store.outside,
+        ),
         ("weir_store_evicted_total", "Samples that went before their time because a bound was reached.", store.evicted),
         ("weir_store_damaged_records_total", "Damaged places in the log when it was read.", store.damaged_records),
         ("weir_store_syncs_total", "How often the disk was waited for.", store.syncs),

@@ -69,9 +69,8 @@ async fn not_ready(app: &App) -> Option<&'static str> {
     if health.get(STORE).is_some_and(|store| store.state == HealthState::Unhealthy) {
         return Some("the store cannot be written; the server's log says why");
     }
-    // The cheapest question to it: a token that nobody has.
-    match app.metadata.session("", now_ms()).await {
-        Ok(_) => None,
+    match app.metadata.check().await {
+        Ok(()) => None,
         Err(_) => Some("servers, agents and keys cannot be read; the server's log says why"),
     }
 }

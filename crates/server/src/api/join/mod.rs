@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 use weir_config::Secret;
-use weir_metadata::TokenRefused;
+use weir_metadata::{Agent, NewAgent, TokenRefused};
 
 use super::path::PathText;
-use crate::auth::{self, origin};
+use crate::auth::{self, Scope, origin};
 use crate::body;
 use crate::error::{ApiError, Code, ErrorBody};
 use crate::ingest::{agents, json};
@@ -24,6 +24,10 @@ use crate::state::{App, now_ms};
 
 /// How often an agent that joins is asked for a sign of life, in seconds.
 const HEARTBEAT_INTERVAL_SECONDS: u32 = 30;
+
+/// An agent whose last sign of life is younger than this runs, milliseconds: three intervals of the
+/// agents that wait longest between two.
+const ALIVE_MS: i64 = 3 * 60 * 1000;
 
 /// What a person types on a machine so that it joins.
 pub fn command(public_url: &str, token: &Secret) -> String {
@@ -91,6 +95,7 @@ fn reached_at(parts: &Parts, public_url: &str) -> String {
 #[utoipa::path(get, path = "/join/{token}/weir", tag = "join", security(()), params(("token" = String, Path, description = "An enrolment token.")), responses(
     (status = 200, description = "The program.", content_type = "application/octet-stream", body = Vec<u8>),
     (status = 401, description = "The token was never given out.", body = ErrorBody),
+    (status = 404, description = "The token is no text.", body = ErrorBody),
     (status = 410, description = "The token is used up, has expired, or was revoked.", body = ErrorBody),
     (status = 429, description = "Too many wrong tokens came from this address.", body = ErrorBody),
     (status = 503, description = "The program cannot be read.", body = ErrorBody),
@@ -137,7 +142,7 @@ pub struct Enrolled {
     (status = 200, description = "It has joined.", body = Enrolled),
     (status = 400, description = "A field is missing or wrong.", body = ErrorBody),
     (status = 401, description = "The token was never given out.", body = ErrorBody),
-    (status = 409, description = "The id belongs to an agent of another host.", body = ErrorBody),
+    (status = 409, description = "The id belongs to an agent of another host, or another agent runs on this one.", body = ErrorBody),
     (status = 410, description = "The token is used up, has expired, or was revoked.", body = ErrorBody),
     (status = 413, description = "The body is too large.", body = ErrorBody),
     (status = 429, description = "Too many wrong tokens came from this address.", body = ErrorBody),
@@ -146,7 +151,7 @@ pub struct Enrolled {
 pub async fn enroll(State(app): State<App>, request: Request) -> Result<axum::Json<Enrolled>, ApiError> {
     let (parts, body) = request.into_parts();
     let address = auth::peer(&parts);
-    let body = body::read(Request::from_parts(parts, body), body::SMALL_LIMIT_BYTES).await?;
+    let body = body::read(Request::from_parts(parts.clone(), body), body::PUBLIC_LIMIT_BYTES).await?;
     let mut value = json::parse(&body)?;
     // Taken out: what is left is stored with the agent.
     let token = match value.as_object_mut().and_then(|object| object.remove("token")) {
@@ -163,9 +168,7 @@ pub async fn enroll(State(app): State<App>, request: Request) -> Result<axum::Js
     let refuse = |why: TokenRefused| auth::refused(&app, address, code_of(why), why.to_string());
     // Before anything is told about agents.
     app.metadata.check_token(&token, now_ms()).await?.map_err(refuse)?;
-    if let Some(id) = &registration.agent.id {
-        is_free(&app, id, &registration.agent.hostname).await?;
-    }
+    is_free(&app, &parts, &registration.agent).await?;
     let enrolled = app.metadata.enroll(&token, registration.agent.clone(), now_ms()).await?;
     let (agent, key) = enrolled.map_err(refuse)?;
     registration.agent.id = Some(agent.id);
@@ -179,17 +182,40 @@ pub async fn enroll(State(app): State<App>, request: Request) -> Result<axum::Js
     }))
 }
 
-/// Or a machine could join as the agent of another one.
-async fn is_free(app: &App, id: &str, hostname: &str) -> Result<(), ApiError> {
-    match app.metadata.agent(id).await? {
-        Some(agent) if agent.hostname != hostname => {
-            let message = format!(
-                "agent_id: the agent {id:?} runs on another host; join without an agent_id, or delete that agent first"
-            );
-            Err(ApiError::new(Code::Conflict, message))
-        }
-        _ => Ok(()),
+/// Or a machine could join as the agent of another one: a token lets machines in, not each into the
+/// place of any other. One that was installed anew takes its old place when its old agent is silent.
+async fn is_free(app: &App, parts: &Parts, new: &NewAgent) -> Result<(), ApiError> {
+    let conflict = |message: String| Err(ApiError::new(Code::Conflict, message));
+    if let Some(id) = &new.id
+        && let Some(agent) = app.metadata.agent(id).await?
+        && agent.hostname != new.hostname
+    {
+        return conflict(format!(
+            "agent_id: the agent {id:?} runs on another host; join without an agent_id, or delete that agent first"
+        ));
     }
+    let silent_since_ms = now_ms() - ALIVE_MS;
+    for agent in app.metadata.agents_by_hostname(&new.hostname).await? {
+        if agent.last_heartbeat_ms.is_some_and(|at_ms| at_ms > silent_since_ms)
+            && !shows_key_of(app, parts, &agent).await
+        {
+            let (host, id) = (&agent.hostname, &agent.id);
+            return conflict(format!(
+                "hostname: an agent runs on {host:?} already, with the id {id:?}; if this is another machine, give it \
+                 another name (`weir join --name NAME`); if it is the same, stop that agent and wait {} minutes, or \
+                 delete it on the server first",
+                ALIVE_MS / 60_000
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether whoever asks is that agent, or somebody who may do everything.
+async fn shows_key_of(app: &App, parts: &Parts, agent: &Agent) -> bool {
+    // A wrong key is no error here: the token is what lets in.
+    let caller = auth::authenticate(app, parts).await.ok();
+    caller.is_some_and(|caller| caller.agent_id.as_ref() == Some(&agent.id) || caller.scopes.allows(Scope::Admin))
 }
 
 #[cfg(test)]

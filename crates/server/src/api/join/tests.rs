@@ -126,6 +126,39 @@ async fn an_agent_that_joins_gets_a_key_for_itself_and_the_token_is_kept_nowhere
 }
 
 #[tokio::test]
+async fn nobody_takes_the_place_of_an_agent_that_runs_but_the_agent_itself() {
+    let server = TestServer::start().await;
+    let token = token(&server, 10).await;
+    let metadata = &server.app.metadata;
+    let join = async |body: Value, key: &str| {
+        let mut request = request(Method::POST, "/api/v1/agents/enroll");
+        if !key.is_empty() {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        server.send(request, body.to_string()).await
+    };
+    let named = json!({"token": token, "hostname": "db-1", "agent_id": "db-1"});
+    let key = join(named.clone(), "").await.json()["key"].as_str().expect("key").to_owned();
+    metadata.heartbeat("db-1", now_ms(), &json!({})).await.expect("alive");
+
+    let unnamed = json!({"token": token, "hostname": "db-1"});
+    let another = json!({"token": token, "hostname": "db-1", "agent_id": "other"});
+    let foreign = server.key(Scopes::INGEST).await;
+    for body in [&named, &unnamed, &another] {
+        for key in ["", "weir_wrong", foreign.as_str()] {
+            let refused = join(body.clone(), key).await;
+            assert_eq!((refused.status.as_u16(), refused.code().as_str()), (409, "conflict"), "{}", refused.text());
+            assert!(refused.text().contains("--name"), "{}", refused.text());
+        }
+    }
+    assert_eq!(metadata.tokens().await.expect("tokens")[0].used, 1, "no use is lost");
+    assert_eq!(join(named.clone(), &key).await.json()["agent_id"], "db-1");
+    assert_eq!(join(named.clone(), &server.key(Scopes::ADMIN).await).await.status, 200);
+    metadata.heartbeat("db-1", now_ms() - ALIVE_MS, &json!({})).await.expect("silent");
+    assert_eq!(join(unnamed, "").await.json()["agent_id"], "db-1", "installed anew");
+}
+
+#[tokio::test]
 async fn a_wrong_body_takes_no_use_of_the_token() {
     let server = TestServer::start().await;
     let token = token(&server, 1).await;
