@@ -1,15 +1,14 @@
 //! `weir`: the command line.
 
-mod access;
 mod agent;
 mod check;
 mod introduction;
 mod join;
-mod place;
 mod reference;
 mod say;
+#[cfg(feature = "server")]
+mod serve;
 mod service;
-mod up;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,22 +30,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Watch this machine and serve the dashboard: server, agent and storage in one, no file needed
-    Up(up::Arguments),
-    /// Serve the dashboard and store what others send, without watching this machine
-    Server(up::Arguments),
-    /// API keys: create, list, revoke
-    Keys {
-        #[command(subcommand)]
-        what: access::Keys,
-    },
-    /// Tokens with which machines join: create, list, revoke
-    Tokens {
-        #[command(subcommand)]
-        what: access::Tokens,
-    },
-    /// Print a new link that signs a browser in, once, within 10 minutes
-    Login(access::Place),
+    #[cfg(feature = "server")]
+    #[command(flatten)]
+    Serve(serve::Command),
     /// Collect and export, without any server
     Agent {
         /// Configuration file; without it /etc/weir/weir.yaml, or what needs none
@@ -81,9 +67,6 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the OpenAPI document of the server
-    #[command(hide = true)]
-    Openapi,
     /// Write the integrations' reference pages
     #[command(hide = true)]
     Docs {
@@ -123,11 +106,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     say::install_log();
     match arguments.command {
-        Command::Up(arguments) => up::run(&arguments, up::Serve::WithAgent),
-        Command::Server(arguments) => up::run(&arguments, up::Serve::Alone),
-        Command::Keys { what } => access::keys(&what),
-        Command::Tokens { what } => access::tokens(&what),
-        Command::Login(place) => access::login(&place),
+        #[cfg(feature = "server")]
+        Command::Serve(command) => serve::run(command),
         Command::Agent { config, once } => agent::run(config.as_deref(), once),
         Command::Join(arguments) => join::run(&arguments),
         Command::Check { config } => check::run(config.as_deref()),
@@ -135,7 +115,6 @@ fn main() -> ExitCode {
         Command::Integrations { what: Some(Integrations::Show { name }) } => reference::show(&name),
         Command::Config { what: Config::Schema } => reference::schema(),
         Command::Config { what: Config::Explain { config } } => reference::explain(config.as_deref()),
-        Command::Openapi => reference::openapi(),
         Command::Docs { out } => reference::write_pages(&out),
         Command::Version => say::out(&format!("weir {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Completions { shell } => {

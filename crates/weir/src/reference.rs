@@ -70,14 +70,3 @@ pub fn write_pages(folder: &Path) -> ExitCode {
         }
     }
 }
-
-/// The OpenAPI document of the server, from which the dashboard's types are made.
-pub fn openapi() -> ExitCode {
-    match weir_server::api::document().to_pretty_json() {
-        Ok(document) => say::out(&format!("{document}\n")),
-        Err(error) => {
-            say::note(&format!("weir: the document cannot be written: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}

@@ -9,7 +9,8 @@ use weir_config::{Duration, Environment, Settings};
 use weir_metadata::{Metadata, NewKey, NewToken, Scopes};
 use weir_server::now_ms;
 
-use crate::{place, say};
+use super::place;
+use crate::say;
 
 /// Whose keys and tokens.
 #[derive(Args)]

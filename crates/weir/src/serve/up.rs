@@ -14,9 +14,10 @@ use weir_pipeline::plan::Member;
 use weir_server::{Api, Options, State};
 use weir_store::Store;
 
+use super::place;
 use crate::agent::{StopSignals, run_to_the_end, runtime};
 use crate::introduction::{self, Watched};
-use crate::{WRONG_CONFIGURATION, place, say};
+use crate::{WRONG_CONFIGURATION, say};
 
 /// Options of a server.
 #[derive(Args)]
