@@ -131,9 +131,16 @@ pub fn run(agents: u64, seconds: u64) {
     let server = Peer::start(
         std::path::Path::new("taskset"),
         &[
-            "--cpu-list", "0", "env", &format!("WEIR_ADMIN_KEY={KEY}"),
-            &weir().display().to_string(), "server",
-            "--listen", &format!("127.0.0.1:{port}"), "--data", &data.display().to_string(),
+            "--cpu-list",
+            "0",
+            "env",
+            &format!("WEIR_ADMIN_KEY={KEY}"),
+            &weir().display().to_string(),
+            "server",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--data",
+            &data.display().to_string(),
         ],
         &folder().join("fleet.log"),
     );
@@ -160,14 +167,22 @@ pub fn run(agents: u64, seconds: u64) {
     let status: serde_json::Value = serde_json::from_slice(&status).expect("JSON");
     let series = status["store"]["series"].as_f64().unwrap_or_default();
     let memory = status["store"]["memory_bytes"].as_f64().unwrap_or_default();
-    println!("{agents} agents, one request each every {} s, {seconds} s after {} s of warm-up; every request answered after its fsync", INTERVAL.as_secs(), 2 * INTERVAL.as_secs());
+    println!(
+        "{agents} agents, one request each every {} s, {seconds} s after {} s of warm-up; every request answered after its fsync",
+        INTERVAL.as_secs(),
+        2 * INTERVAL.as_secs()
+    );
     println!("requests that failed: {}", seen.failed.load(Ordering::Relaxed));
     println!("| what | figure |\n|---|---|");
     println!("| points per second | {:.0} |", points as f64 / began);
     println!("| CPU, % of one core | {:.1} |", 100.0 * (after.cpu_s - before.cpu_s) / began);
     println!("| RSS, MiB (peak) | {:.1} ({:.1}) |", after.rss_mib, after.peak_mib);
     println!("| series | {series} |");
-    println!("| store, bytes per series with {} samples each | {:.0} |", seconds / INTERVAL.as_secs() + 2, memory / series.max(1.0));
+    println!(
+        "| store, bytes per series with {} samples each | {:.0} |",
+        seconds / INTERVAL.as_secs() + 2,
+        memory / series.max(1.0)
+    );
     println!("| whole process, bytes per series | {:.0} |", after.rss_mib * 1024.0 * 1024.0 / series.max(1.0));
     percentiles("ingest", &seen.ingest);
     percentiles("GET /api/v1/hosts", &seen.hosts);

@@ -23,6 +23,8 @@ fn main() {
         Some("idle") => idle::run(number(1, 300)),
         Some("fleet") => fleet::run(number(1, 500), number(2, 120)),
         Some("relay") => relay::run(&arguments[1..]),
-        _ => eprintln!("usage: weir-bench duel [RECORDS] | idle [SECONDS] | fleet [AGENTS] [SECONDS] | relay LISTEN TARGET"),
+        _ => eprintln!(
+            "usage: weir-bench duel [RECORDS] | idle [SECONDS] | fleet [AGENTS] [SECONDS] | relay LISTEN TARGET"
+        ),
     }
 }

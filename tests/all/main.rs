@@ -19,4 +19,5 @@ mod otlp;
 mod readme;
 mod remote_write;
 mod scrape;
+mod server;
 mod start;

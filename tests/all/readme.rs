@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::harness::server::{Options, Server};
 use crate::harness::weir::{ConfigFile, command, said};
 
 fn readme() -> String {
@@ -29,7 +30,9 @@ fn every_command_of_the_readme_runs_with_its_own_configuration() {
     let config = ConfigFile::new(&yaml[0]);
     let commands: Vec<String> = blocks(&readme, "sh").concat().lines().map(str::to_owned).collect();
     let mut run = 0;
-    for line in commands.iter().filter(|line| line.starts_with("weir ") && !line.starts_with("weir agent")) {
+    let stays = ["weir up", "weir agent", "weir keys"];
+    let ends = |line: &&String| line.starts_with("weir ") && !stays.iter().any(|words| line.starts_with(words));
+    for line in commands.iter().filter(ends) {
         let words = line.split('#').next().unwrap_or_default().split('>').next().unwrap_or_default();
         let arguments: Vec<&str> = words.split_whitespace().skip(1).collect();
         let output = command()
@@ -45,4 +48,37 @@ fn every_command_of_the_readme_runs_with_its_own_configuration() {
         run += 1;
     }
     assert!(run >= 4, "only {run} commands of the README were run");
+}
+
+#[tokio::test]
+async fn the_server_takes_what_the_readme_sends_it() {
+    let server = Server::start(Options::default()).await;
+    let script = blocks(&readme(), "sh").into_iter().find(|block| block.contains("weir keys create"));
+    let script = script.expect("the README shows how programs send to the server");
+    server.post("/api/servers", &serde_json::json!({"hostname": "web-1"})).await;
+    // As it stands, but for the address; what the first command prints is the key.
+    let script = script.replace("http://monitor:8088", &server.url()).replacen("weir keys", "KEY=$(weir keys", 1);
+    let script = script.replacen("--scope ingest ", "--scope ingest) ", 1).replace("curl ", "curl --silent --fail-with-body ");
+    let script = format!("set -eu\n{script}\nprintf '\\n%s %s' \"$OTEL_EXPORTER_OTLP_ENDPOINT\" \"$OTEL_EXPORTER_OTLP_HEADERS\"\n");
+    let program = command().get_program().to_owned();
+    let folder = Path::new(&program).parent().expect("the program lies in a folder").to_owned();
+    let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())));
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", &script])
+        .env("WEIR_DATA", server.data())
+        .env("PATH", path.expect("a path"))
+        .output()
+        .await
+        .expect("sh runs");
+    assert!(output.status.success(), "{}\n{script}", said(&output));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("\"stored\":1"), "{told}");
+    // What SDKs read from the environment lets them in.
+    let header = told.rsplit_once("x-api-key=").expect("the header of the SDKs").1.trim();
+    let request = http::Request::post(format!("{}/v1/metrics", server.url()))
+        .header("content-type", "application/json")
+        .header("x-api-key", header)
+        .body(bytes::Bytes::from_static(b"{}"));
+    assert_eq!(server.send(request.expect("a request")).await.status, 200);
+    assert_eq!(server.host("web-1").await.expect("its row is there")["cpu"], 0.452);
 }

@@ -4,8 +4,10 @@ pub mod capture;
 pub mod http;
 pub mod peers;
 pub mod points;
+pub mod postgres;
 pub mod process;
 pub mod prometheus;
+pub mod server;
 pub mod tap;
 pub mod weir;
 

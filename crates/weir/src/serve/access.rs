@@ -114,7 +114,11 @@ pub fn keys(what: &Keys) -> ExitCode {
             Ok(table(["id", "scopes", "state", "agent", "name"], rows.collect()))
         }),
         Keys::Revoke { id, place } => with(place, async |opened| {
-            opened.metadata.revoke_key(id, now_ms()).await.map_err(|error| error.to_string())?;
+            opened
+                .metadata
+                .revoke_key(id, now_ms())
+                .await
+                .map_err(|error| format!("{error} (`weir keys list` shows all)"))?;
             Ok(format!("revoked {id}\n"))
         }),
     }
@@ -143,7 +147,11 @@ pub fn tokens(what: &Tokens) -> ExitCode {
             Ok(table(["id", "used", "state", "name"], rows.collect()))
         }),
         Tokens::Revoke { id, place } => with(place, async |opened| {
-            opened.metadata.revoke_token(id, now_ms()).await.map_err(|error| error.to_string())?;
+            opened
+                .metadata
+                .revoke_token(id, now_ms())
+                .await
+                .map_err(|error| format!("{error} (`weir tokens list` shows all)"))?;
             Ok(format!("revoked {id}\n"))
         }),
     }
