@@ -8,3 +8,6 @@ mkdir -p bench/results
 "$bench" duel "${RECORDS:-1000000}" | tee bench/results/otlp.md
 "$bench" idle "${SECONDS_IDLE:-300}" | tee bench/results/idle.md
 "$bench" fleet "${AGENTS:-500}" "${SECONDS_FLEET:-120}" | tee bench/results/fleet.md
+if [ -e tests/browser/node_modules/playwright-core ] && command -v chromium >/dev/null; then
+  node bench/board.mjs "${CARGO_TARGET_DIR:-target}/release/weir" "${SECONDS_BOARD:-60}" | tee bench/results/board.md
+else echo "SKIPPED the dashboard's cost: chromium or tests/browser/node_modules is missing (tests/install.sh)"; fi
