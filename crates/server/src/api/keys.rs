@@ -136,7 +136,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(created)))
 }
 
-fn read_new(object: &Object<'_>) -> Result<NewKey, ApiError> {
+pub(crate) fn read_new(object: &Object<'_>) -> Result<NewKey, ApiError> {
     credentials::only(object, &["name", "scopes", "expires_in_seconds"])?;
     let name = object.text("name", NAME_LIMIT_BYTES)?;
     let name = name.ok_or_else(|| ApiError::field("name", "what the key is for", "nothing"))?;

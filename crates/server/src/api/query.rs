@@ -124,16 +124,16 @@ pub async fn query(State(app): State<App>, request: Request) -> Result<axum::Jso
 
 /// A request that makes sense.
 #[derive(Debug)]
-struct Asked {
+pub(crate) struct Asked {
     from_ms: i64,
     to_ms: i64,
     step_ms: i64,
-    steps: Steps,
-    queries: Vec<(Query, Aggregate)>,
+    pub(crate) steps: Steps,
+    pub(crate) queries: Vec<(Query, Aggregate)>,
 }
 
 impl Asked {
-    fn read(body: &Value) -> Result<Asked, ApiError> {
+    pub(crate) fn read(body: &Value) -> Result<Asked, ApiError> {
         let object = Object::of(body, "")?;
         let [from_ms, to_ms, step_ms] = ["from_ms", "to_ms", "step_ms"].map(|key| integer(&object, key));
         let (from_ms, to_ms, step_ms) = (from_ms?, to_ms?, step_ms?);
@@ -266,8 +266,15 @@ fn labels(object: &Object<'_>) -> Result<BTreeMap<String, String>, ApiError> {
         Some(other) => return Err(json::wrong(&path, &format!("an object of at most {MOST_LABELS} labels"), other)),
     };
     let text = |(name, value): (&String, &Value)| match value.as_str() {
+        _ if name.len() > TEXT_LIMIT_BYTES => {
+            let expected = format!("names of at most {TEXT_LIMIT_BYTES} bytes");
+            Err(ApiError::field(&path, expected, &format!("{} bytes", name.len())))
+        }
         Some(text) if text.len() <= TEXT_LIMIT_BYTES => Ok((name.clone(), text.to_owned())),
-        _ => Err(json::wrong(&format!("{path}.{name}"), &format!("a text of at most {TEXT_LIMIT_BYTES} bytes"), value)),
+        _ => {
+            let path = format!("{path}.{}", json::shown_name(name));
+            Err(json::wrong(&path, &format!("a text of at most {TEXT_LIMIT_BYTES} bytes"), value))
+        }
     };
     map.iter().map(text).collect()
 }
@@ -325,6 +332,10 @@ mod tests {
             (
                 json!({"id": "a", "metric": "m", "match": {"k": 5}}),
                 "queries[0].match.k: expected a text of at most 1024 bytes, found 5",
+            ),
+            (
+                json!({"id": "a", "metric": "m", "match": {"k".repeat(1025): "v"}}),
+                "queries[0].match: expected names of at most 1024 bytes, found 1025 bytes",
             ),
         ] {
             assert_eq!(message(body(query)), wanted);

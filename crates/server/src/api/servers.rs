@@ -167,14 +167,13 @@ fn path_segment(text: &str) -> String {
 fn known_fields(object: &Object<'_>) -> Result<(), ApiError> {
     match object.map.keys().find(|key| !FIELDS.contains(&key.as_str())) {
         Some(unknown) => {
-            let shown: String = unknown.chars().take(NAME_LIMIT_BYTES).collect();
-            Err(ApiError::field(shown, format!("only the fields {}", FIELDS.join(", ")), "another one"))
+            Err(ApiError::field(json::shown_name(unknown), format!("only the fields {}", FIELDS.join(", ")), "another one"))
         }
         None => Ok(()),
     }
 }
 
-fn read_new(body: &Value) -> Result<NewServer, ApiError> {
+pub(crate) fn read_new(body: &Value) -> Result<NewServer, ApiError> {
     let object = Object::of(body, "")?;
     known_fields(&object)?;
     let text = |key| object.text(key, NAME_LIMIT_BYTES);
@@ -190,7 +189,7 @@ fn read_new(body: &Value) -> Result<NewServer, ApiError> {
     })
 }
 
-fn read_patch(body: &Value) -> Result<ServerPatch, ApiError> {
+pub(crate) fn read_patch(body: &Value) -> Result<ServerPatch, ApiError> {
     let object = Object::of(body, "")?;
     known_fields(&object)?;
     if object.value("id").is_some() {

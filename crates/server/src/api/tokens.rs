@@ -139,7 +139,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, axum::Json(created)))
 }
 
-fn read_new(object: &Object<'_>) -> Result<NewToken, ApiError> {
+pub(crate) fn read_new(object: &Object<'_>) -> Result<NewToken, ApiError> {
     credentials::only(object, &["name", "uses", "expires_in_seconds"])?;
     let name = object.text("name", NAME_LIMIT_BYTES)?.unwrap_or_default();
     let uses = credentials::whole(object, "uses", 1, MAXIMUM_TOKEN_USES)?.unwrap_or(USES);

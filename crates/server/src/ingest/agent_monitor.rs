@@ -129,9 +129,9 @@ pub async fn take(app: &App, caller: &Caller, id: &str, body: Bytes) -> Result<S
     Ok(Stored::new(offer(app, metrics.finish()).await?, clamped))
 }
 
-type Posted = (Instant, Vec<(&'static fields::Field, f64)>, BTreeMap<String, Leaf>);
+pub(super) type Posted = (Instant, Vec<(&'static fields::Field, f64)>, BTreeMap<String, Leaf>);
 
-fn read(object: &Object<'_>, clock: &Clock) -> Result<Posted, ApiError> {
+pub(super) fn read(object: &Object<'_>, clock: &Clock) -> Result<Posted, ApiError> {
     let instant = clock.instant(object, "timestamp")?;
     let known = fields::read(object, &AGENT_MONITOR)?;
     let mut custom = BTreeMap::new();

@@ -128,14 +128,14 @@ pub async fn take_value(app: &App, caller: &Caller, body: &Value) -> Result<Stor
 
 /// One object of a body.
 #[derive(Debug)]
-struct Posted {
-    server: String,
-    instant: Instant,
-    fields: Vec<(&'static fields::Field, f64)>,
-    custom: BTreeMap<String, Leaf>,
+pub(super) struct Posted {
+    pub(super) server: String,
+    pub(super) instant: Instant,
+    pub(super) fields: Vec<(&'static fields::Field, f64)>,
+    pub(super) custom: BTreeMap<String, Leaf>,
 }
 
-fn read(object: &Object<'_>, clock: &Clock) -> Result<Posted, ApiError> {
+pub(super) fn read(object: &Object<'_>, clock: &Clock) -> Result<Posted, ApiError> {
     let Some(server) = object.text("serverId", ID_LIMIT_BYTES)? else {
         let expected = "the id or hostname of a server that POST /api/servers registered";
         return Err(ApiError::field(object.path_of("serverId"), expected, "nothing"));

@@ -101,8 +101,16 @@ fn tags(object: &Object<'_>) -> Result<Vec<String>, ApiError> {
     if map.len() > TAG_LIMIT {
         return Err(ApiError::field("tags", format!("at most {TAG_LIMIT} labels"), &format!("{}", map.len())));
     }
-    let pairs = map.keys().map(|key| Ok(inner.text(key, TAG_LIMIT_BYTES)?.map(|value| format!("{key}={value}"))));
-    pairs.filter_map(Result::transpose).collect()
+    let tag = |key: &String| {
+        let Some(value) = inner.text(key, TAG_LIMIT_BYTES)? else { return Ok(None) };
+        let tag = format!("{key}={value}");
+        if tag.len() > TAG_LIMIT_BYTES || key.chars().any(char::is_control) {
+            let expected = format!("name and value of together at most {TAG_LIMIT_BYTES} bytes, no control characters");
+            return Err(ApiError::field(inner.path_of(key), expected, &format!("{} bytes", tag.len())));
+        }
+        Ok(Some(tag))
+    };
+    map.keys().filter_map(|key| tag(key).transpose()).collect()
 }
 
 /// Registers an agent or replaces what it said before, and makes its host known.
@@ -190,7 +198,7 @@ pub async fn take_heartbeat(state: &State, id: &str, body: Value) -> Result<(), 
     Ok(())
 }
 
-fn check_heartbeat(body: &Value) -> Result<(), ApiError> {
+pub(super) fn check_heartbeat(body: &Value) -> Result<(), ApiError> {
     let object = Object::of(body, "")?;
     object.number("interval_seconds", Range::NotNegative)?;
     object.text("status", NAME_LIMIT_BYTES)?;
@@ -237,6 +245,8 @@ mod tests {
             (json!({"hostname": ["a"]}), "hostname"),
             (json!({"agent_id": "x".repeat(129)}), "agent_id"),
             (json!({"hostname": "a", "tags": [{}]}), "tags[0]"),
+            (json!({"hostname": "a", "tags": {"x".repeat(300): "y"}}), format!("tags.{}...", "x".repeat(100)).as_str()),
+            (json!({"hostname": "a", "tags": {"nul\u{0}": "y"}}), "tags.nul\u{fffd}"),
             (json!([]), "body"),
         ] {
             assert_eq!(registration(&body).unwrap_err().body().field.as_deref(), Some(field), "{body}");

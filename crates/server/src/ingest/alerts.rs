@@ -13,6 +13,8 @@ use crate::error::{ApiError, Code};
 /// Alerts of one request, at most.
 const ALERT_LIMIT: usize = 1000;
 const TEXT_LIMIT_BYTES: usize = 1024;
+/// Memory of what is said of a group as a whole, which is kept with each of its alerts: together at most.
+const GROUP_LIMIT_BYTES: usize = 16 << 20;
 
 /// An alert as AgentOps' clients post it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -202,12 +204,20 @@ fn envelope(group: &Object<'_>, list: &[Value], now_ms: i64) -> Result<Vec<Alert
         tracing::warn!("Alertmanager left out {truncated} alerts of a group for {receiver:?}; raise its `max_alerts`");
     }
     let about = group.map.iter().filter(|(key, _)| *key != "alerts");
-    let about: Map<String, Value> = about.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let about = Value::Object(about.map(|(key, value)| (key.clone(), value.clone())).collect());
+    if json::memory_bytes(&about).saturating_mul(list.len()) > GROUP_LIMIT_BYTES {
+        let message = format!(
+            "what is said of the group is kept with each of its {} alerts, and is too large for that; \
+             lower Alertmanager's `max_alerts` or shorten the common annotations",
+            list.len()
+        );
+        return Err(ApiError::new(Code::TooLarge, message));
+    }
     let one = |(at, item): (usize, &Value)| member(item, &format!("alerts[{at}]"), &about, now_ms);
     list.iter().enumerate().map(one).collect()
 }
 
-fn member(item: &Value, path: &str, group: &Map<String, Value>, now_ms: i64) -> Result<Alert, ApiError> {
+fn member(item: &Value, path: &str, group: &Value, now_ms: i64) -> Result<Alert, ApiError> {
     let object = Object::of(item, path)?;
     let empty = Map::new();
     let part = |key: &str| match object.value(key) {
@@ -237,7 +247,7 @@ fn member(item: &Value, path: &str, group: &Map<String, Value>, now_ms: i64) -> 
     let server = [label("instance")?, label("host")?, label("hostname")?].into_iter().flatten().next();
     let mut body = item.clone();
     if let Value::Object(map) = &mut body {
-        map.insert("group".to_owned(), Value::Object(group.clone()));
+        map.insert("group".to_owned(), group.clone());
     }
     Ok(Alert {
         id: hash(&["alertmanager", &fingerprint, &starts_at]),
@@ -312,6 +322,20 @@ mod tests {
             assert_eq!(read(&body, 5).unwrap_err().body().field.as_deref(), Some(field), "{body}");
         }
         assert!(read(&Value::Array(vec![good; ALERT_LIMIT + 1]), 5).is_err());
+    }
+
+    #[test]
+    fn a_group_is_not_multiplied_beyond_measure() {
+        let envelope = |texts: usize, alerts: usize| {
+            let alert = json!({"labels": {"alertname": "a"}});
+            json!({"commonAnnotations": {"description": "x".repeat(texts)}, "alerts": vec![alert; alerts]})
+        };
+        // A long description, and as many alerts as a request may have.
+        assert_eq!(read(&envelope(8 << 10, ALERT_LIMIT), 5).unwrap().len(), ALERT_LIMIT);
+        assert_eq!(read(&envelope(512 << 10, 1), 5).unwrap().len(), 1);
+        let error = read(&envelope(512 << 10, ALERT_LIMIT), 5).unwrap_err();
+        assert_eq!(error.body().code, Code::TooLarge);
+        assert!(error.body().message.contains("max_alerts"));
     }
 
     #[test]

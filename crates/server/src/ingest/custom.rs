@@ -48,43 +48,79 @@ pub enum Leaf {
 /// # Errors
 /// If there are too many, or a path or text is too long. `at` is the path in the body.
 pub fn flatten(value: &Value, path: &str, at: &str, found: &mut BTreeMap<String, Leaf>) -> Result<(), ApiError> {
-    let leaf = match value {
-        Value::Null => return Ok(()),
-        Value::Object(map) => {
-            return map.iter().try_for_each(|(key, value)| {
-                let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                flatten(value, &inner, &format!("{at}.{key}"), found)
-            });
-        }
-        Value::Array(items) => {
-            return items.iter().enumerate().try_for_each(|(index, value)| {
-                flatten(value, &format!("{path}[{index}]"), &format!("{at}[{index}]"), found)
-            });
-        }
-        Value::Bool(value) => Leaf::Bool(*value),
-        Value::Number(number) => match number.as_f64().filter(|number| number.is_finite()) {
-            Some(number) => Leaf::Number(number),
-            None => return Ok(()),
-        },
-        Value::String(text) if text.len() > TEXT_LIMIT_BYTES => {
-            let expected = format!("at most {TEXT_LIMIT_BYTES} bytes of text");
-            return Err(ApiError::field(at, expected, &format!("{} bytes", text.len())));
-        }
-        Value::String(text) if text.contains('\0') => {
-            return Err(json::wrong(at, "a text without NUL characters", value));
-        }
-        Value::String(text) => Leaf::Text(text.clone()),
-    };
-    if path.is_empty() || path.len() > PATH_LIMIT_BYTES || path.chars().any(char::is_control) {
-        let shown: String = at.chars().take(PATH_LIMIT_BYTES).collect();
-        let expected = format!("names of together 1 to {PATH_LIMIT_BYTES} bytes without control characters");
-        return Err(ApiError::field(shown, expected, &format!("{} bytes", path.len())));
+    Place { path: path.to_owned(), at: at.to_owned() }.flatten(value, found)
+}
+
+/// Where a value stands. There is one for all of a body: were paths made anew for every member, those below a name of
+/// megabytes would take the memory bandwidth of minutes.
+struct Place {
+    /// Its path among the custom metrics.
+    path: String,
+    /// Its path in the body, as errors show it.
+    at: String,
+}
+
+impl Place {
+    fn flatten(&mut self, value: &Value, found: &mut BTreeMap<String, Leaf>) -> Result<(), ApiError> {
+        let leaf = match value {
+            Value::Null => return Ok(()),
+            Value::Object(map) => {
+                return map.iter().try_for_each(|(key, value)| {
+                    let dot = if self.path.is_empty() { "" } else { "." };
+                    self.below([dot, key], [".", &json::shown_name(key)], value, found)
+                });
+            }
+            Value::Array(items) => {
+                return items.iter().enumerate().try_for_each(|(index, value)| {
+                    let index = format!("[{index}]");
+                    self.below([&index, ""], [&index, ""], value, found)
+                });
+            }
+            Value::Bool(value) => Leaf::Bool(*value),
+            Value::Number(number) => match number.as_f64().filter(|number| number.is_finite()) {
+                Some(number) => Leaf::Number(number),
+                None => return Ok(()),
+            },
+            Value::String(text) if text.len() > TEXT_LIMIT_BYTES => {
+                let expected = format!("at most {TEXT_LIMIT_BYTES} bytes of text");
+                return Err(ApiError::field(&self.at, expected, &format!("{} bytes", text.len())));
+            }
+            Value::String(text) if text.contains('\0') => {
+                return Err(json::wrong(&self.at, "a text without NUL characters", value));
+            }
+            Value::String(text) => Leaf::Text(text.clone()),
+        };
+        self.keep(leaf, found)
     }
-    if found.len() >= LEAF_LIMIT {
-        return Err(ApiError::field(at, format!("at most {LEAF_LIMIT} values in one object"), "more"));
+
+    fn below(
+        &mut self,
+        path: [&str; 2],
+        at: [&str; 2],
+        value: &Value,
+        found: &mut BTreeMap<String, Leaf>,
+    ) -> Result<(), ApiError> {
+        let (path_length, at_length) = (self.path.len(), self.at.len());
+        self.path.extend(path);
+        self.at.extend(at);
+        let done = self.flatten(value, found);
+        self.path.truncate(path_length);
+        self.at.truncate(at_length);
+        done
     }
-    found.insert(path.to_owned(), leaf);
-    Ok(())
+
+    fn keep(&self, leaf: Leaf, found: &mut BTreeMap<String, Leaf>) -> Result<(), ApiError> {
+        let (path, at) = (&self.path, &self.at);
+        if path.is_empty() || path.len() > PATH_LIMIT_BYTES || path.chars().any(char::is_control) {
+            let expected = format!("names of together 1 to {PATH_LIMIT_BYTES} bytes without control characters");
+            return Err(ApiError::field(at, expected, &format!("{} bytes", path.len())));
+        }
+        if found.len() >= LEAF_LIMIT {
+            return Err(ApiError::field(at, format!("at most {LEAF_LIMIT} values in one object"), "more"));
+        }
+        found.insert(path.clone(), leaf);
+        Ok(())
+    }
 }
 
 /// Records values with a time.
@@ -216,5 +252,21 @@ mod tests {
         assert!(there(&json!({"nul": "\u{0}"})).is_err());
         assert!(there(&json!({"many": vec![1; 501]})).is_err());
         assert!(there(&json!({"many": vec![1; 500]})).is_ok());
+    }
+
+    #[test]
+    fn errors_stay_short_below_a_name_of_megabytes() {
+        let error = there(&json!({"x".repeat(4 << 20): {"a": 1}})).unwrap_err();
+        assert_eq!(error.body().field.as_deref(), Some(format!("custom_metrics.{}....a", "x".repeat(100)).as_str()));
+        assert!(error.body().message.len() < 1000);
+        let error = there(&json!({"": 1})).unwrap_err();
+        assert_eq!(error.body().field.as_deref(), Some("custom_metrics.\"\""));
+    }
+
+    #[test]
+    fn a_name_of_megabytes_is_not_copied_for_everything_below_it() {
+        // Copies of it for all of these would be 800 GB.
+        let nothing: Map<String, Value> = (0..100_000).map(|at| (at.to_string(), Value::Null)).collect();
+        assert_eq!(there(&json!({"x".repeat(8 << 20): nothing})).unwrap(), BTreeMap::new());
     }
 }

@@ -26,6 +26,9 @@ const APART_ABOVE_BYTES: usize = 64 << 10;
 /// Characters of a wrong value that an error shows.
 const SHOWN_CHARS: usize = 40;
 
+/// Characters of a member's name that a path shows.
+const SHOWN_NAME_CHARS: usize = 100;
+
 /// The JSON value of a body.
 ///
 /// # Errors
@@ -142,6 +145,36 @@ pub fn shown(value: &Value) -> String {
     }
 }
 
+/// A member's name as a path shows it: not too long, without control characters, and visible where it is empty.
+pub fn shown_name(name: &str) -> Cow<'_, str> {
+    match name.char_indices().nth(SHOWN_NAME_CHARS) {
+        _ if name.is_empty() => Cow::Borrowed("\"\""),
+        None if !name.chars().any(char::is_control) => Cow::Borrowed(name),
+        long => {
+            let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+            let shown = name.chars().take(SHOWN_NAME_CHARS).map(plain);
+            Cow::Owned(shown.chain(long.iter().flat_map(|_| "...".chars())).collect())
+        }
+    }
+}
+
+/// The memory that a value takes, in bytes: an estimate that is rather too high.
+pub fn memory_bytes(value: &Value) -> usize {
+    /// A node of a map, and how many members it holds at least where there are several.
+    const NODE_BYTES: usize = 640;
+    const NODE_MEMBERS: usize = 5;
+    let inner: usize = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(memory_bytes).sum(),
+        Value::Object(map) => {
+            let members: usize = map.iter().map(|(key, value)| key.len() + memory_bytes(value)).sum();
+            members + map.len().div_ceil(NODE_MEMBERS) * NODE_BYTES
+        }
+        _ => 0,
+    };
+    size_of::<Value>() + inner
+}
+
 /// The error for a value that is not what was expected.
 pub fn wrong(path: &str, expected: &str, value: &Value) -> ApiError {
     ApiError::field(path, expected, &shown(value))
@@ -222,7 +255,8 @@ impl<'a> Object<'a> {
 
     /// Path of a member.
     pub fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        let name = shown_name(key);
+        if self.path.is_empty() { name.into_owned() } else { format!("{}.{name}", self.path) }
     }
 
     /// A member that is there and not null.
@@ -374,6 +408,25 @@ mod tests {
         assert_eq!(error.body().field.as_deref(), Some("metrics[2].e"));
         assert_eq!(error.body().expected.as_deref(), Some("a number from 0 to 100"));
         assert!(message(object.number("f", Range::Any).unwrap_err()).ends_with("found a list"));
+    }
+
+    #[test]
+    fn paths_are_short_lines_whatever_the_names_in_a_body_are() {
+        let value = json!({});
+        let (body, inner) = (Object::of(&value, "").unwrap(), Object::of(&value, "[3]").unwrap());
+        assert_eq!((body.path_of("cpu").as_str(), inner.path_of("cpu").as_str()), ("cpu", "[3].cpu"));
+        assert_eq!((body.path_of("").as_str(), inner.path_of("").as_str()), ("\"\"", "[3].\"\""));
+        assert_eq!(body.path_of("a\nb"), "a\u{fffd}b");
+        assert_eq!(body.path_of(&"ü".repeat(100)), "ü".repeat(100));
+        assert_eq!(body.path_of(&"ü".repeat(1 << 20)), format!("{}...", "ü".repeat(100)));
+    }
+
+    #[test]
+    fn the_memory_of_a_value_is_rather_over_than_underestimated() {
+        assert_eq!(memory_bytes(&json!(1)), 32);
+        assert_eq!(memory_bytes(&json!("four")), 36);
+        assert_eq!(memory_bytes(&json!([1, 2])), 96);
+        assert!(memory_bytes(&json!({"a": 1})) > 632);
     }
 
     #[test]

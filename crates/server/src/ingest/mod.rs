@@ -7,6 +7,8 @@ pub mod agent_monitor;
 pub mod agentops;
 pub mod agents;
 pub mod alerts;
+#[doc(hidden)]
+pub mod bodies;
 pub mod custom;
 pub mod fields;
 pub mod history;

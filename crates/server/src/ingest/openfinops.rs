@@ -5,6 +5,8 @@
 //! list gives `outer/inner`. A service that failed is `{"service": ..., "error": ...}`: it becomes
 //! `finops.service.error`, and no zero instances.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use weir_model::build::{MetricDescription, MetricsBuilder, metric};
@@ -57,9 +59,9 @@ struct Leaf {
 
 /// What a body says.
 #[derive(Debug, Default, PartialEq)]
-struct Found {
+pub(super) struct Found {
     leaves: Vec<Leaf>,
-    failed_services: Vec<String>,
+    failed_services: BTreeSet<String>,
 }
 
 /// Stores a body of `POST /api/v1/telemetry/ingest`, and the body itself as the agent's last heartbeat.
@@ -100,64 +102,91 @@ fn kept(body: Value, length_bytes: usize) -> Value {
     }
 }
 
-fn read(map: &Map<String, Value>) -> Result<Found, ApiError> {
-    let mut found = Found::default();
-    for (key, value) in map.iter().filter(|(key, _)| *key != "timestamp") {
-        walk(value, key, "", &mut found)?;
-    }
-    found.failed_services.sort();
-    found.failed_services.dedup();
-    Ok(found)
+pub(super) fn read(map: &Map<String, Value>) -> Result<Found, ApiError> {
+    let mut walk = Walk::default();
+    walk.members(map)?;
+    Ok(walk.found)
 }
 
-fn walk(value: &Value, path: &str, resource: &str, found: &mut Found) -> Result<(), ApiError> {
-    match value {
-        Value::Object(map) => {
-            if let (Some(service), Some(Value::String(_))) = (failed_service(map, path), map.get("error")) {
-                found.failed_services.push(service);
-            }
-            for (key, value) in map.iter().filter(|(key, _)| *key != "timestamp") {
-                walk(value, &format!("{path}.{key}"), resource, found)?;
-            }
-            Ok(())
+/// A walk through a body. Path and resource grow and shrink with it: were they made anew for every member, those below
+/// a name of megabytes would take the memory bandwidth of minutes.
+#[derive(Default)]
+struct Walk {
+    path: String,
+    resource: String,
+    found: Found,
+}
+
+impl Walk {
+    fn members(&mut self, map: &Map<String, Value>) -> Result<(), ApiError> {
+        let length = self.path.len();
+        for (key, value) in map.iter().filter(|(key, _)| *key != "timestamp") {
+            self.path.extend([if length == 0 { "" } else { "." }, key.as_str()]);
+            let done = self.value(value);
+            self.path.truncate(length);
+            done?;
         }
-        Value::Array(items) => items.iter().enumerate().try_for_each(|(at, item)| {
-            let name = resource_name(item).unwrap_or_else(|| at.to_string());
-            let inner = if resource.is_empty() { name } else { format!("{resource}/{name}") };
-            walk(item, path, &inner, found)
-        }),
-        Value::Number(number) => match number.as_f64().filter(|value| value.is_finite()) {
-            Some(value) => push(found, path, resource, value),
-            None => Ok(()),
-        },
-        _ => Ok(()),
+        Ok(())
+    }
+
+    fn value(&mut self, value: &Value) -> Result<(), ApiError> {
+        match value {
+            Value::Object(map) => {
+                if let Some(service) = failed_service(map, &self.path) {
+                    self.has_room()?;
+                    self.found.failed_services.insert(service);
+                }
+                self.members(map)
+            }
+            Value::Array(items) => items.iter().enumerate().try_for_each(|(at, item)| self.element(at, item)),
+            Value::Number(number) => match number.as_f64().filter(|value| value.is_finite()) {
+                Some(value) => self.number(value),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn element(&mut self, at: usize, item: &Value) -> Result<(), ApiError> {
+        let length = self.resource.len();
+        let name = resource_name(item).unwrap_or_else(|| at.to_string());
+        self.resource.extend([if length == 0 { "" } else { "/" }, name.as_str()]);
+        let done = self.value(item);
+        self.resource.truncate(length);
+        done
+    }
+
+    fn has_room(&self) -> Result<(), ApiError> {
+        if self.found.leaves.len() + self.found.failed_services.len() < LEAF_LIMIT {
+            return Ok(());
+        }
+        let message = format!("more than {LEAF_LIMIT} numbers in one request; send fewer services at once");
+        Err(ApiError::new(Code::TooLarge, message))
+    }
+
+    fn number(&mut self, value: f64) -> Result<(), ApiError> {
+        self.has_room()?;
+        let path = &self.path;
+        if path.is_empty() || path.len() > NAME_LIMIT_BYTES || path.chars().any(char::is_control) {
+            let expected = format!("names of together 1 to {NAME_LIMIT_BYTES} bytes without control characters");
+            return Err(ApiError::field(json::shown_name(path), expected, &format!("{} bytes", path.len())));
+        }
+        let key = path.rsplit('.').next().unwrap_or(path);
+        let is_cost = key == "cost" || key.ends_with("_cost") || key.ends_with("_costs");
+        self.found.leaves.push(Leaf { path: path.clone(), resource: text(&self.resource), value, is_cost });
+        Ok(())
     }
 }
 
 /// The service whose failure an object tells: by its own word, or by its place below `services` or `collectors`.
 fn failed_service(map: &Map<String, Value>, path: &str) -> Option<String> {
+    let Some(Value::String(_)) = map.get("error") else { return None };
     if let Some(Value::String(service)) = map.get("service") {
         return Some(text(service));
     }
     let (parent, name) = path.rsplit_once('.')?;
     let is_service = ["services", "collectors", "metrics"].iter().any(|end| parent.ends_with(end));
     is_service.then(|| text(name))
-}
-
-fn push(found: &mut Found, path: &str, resource: &str, value: f64) -> Result<(), ApiError> {
-    if found.leaves.len() >= LEAF_LIMIT {
-        let message = format!("more than {LEAF_LIMIT} numbers in one request; send fewer services at once");
-        return Err(ApiError::new(Code::TooLarge, message));
-    }
-    if path.len() > NAME_LIMIT_BYTES || path.chars().any(char::is_control) {
-        let shown: String = path.chars().filter(|c| !c.is_control()).take(NAME_LIMIT_BYTES).collect();
-        let expected = format!("names of together at most {NAME_LIMIT_BYTES} bytes without control characters");
-        return Err(ApiError::field(shown, expected, &format!("{} bytes", path.len())));
-    }
-    let key = path.rsplit('.').next().unwrap_or(path);
-    let is_cost = key == "cost" || key.ends_with("_cost") || key.ends_with("_costs");
-    found.leaves.push(Leaf { path: path.to_owned(), resource: text(resource), value, is_cost });
-    Ok(())
 }
 
 fn resource_name(item: &Value) -> Option<String> {
@@ -181,7 +210,7 @@ fn text(value: &str) -> String {
     text
 }
 
-fn record(out: &mut MetricsBuilder, found: &Found, time_unix_nano: u64) {
+pub(super) fn record(out: &mut MetricsBuilder, found: &Found, time_unix_nano: u64) {
     let point = |value: f64| NumberPoint { time_unix_nano, value: value.into(), ..NumberPoint::default() };
     for leaf in &found.leaves {
         let name = format!("finops.{}", leaf.path);
@@ -227,7 +256,7 @@ mod tests {
         assert_eq!(value(&found, "summary.total_hourly_cost", ""), Some(0.2));
         assert_eq!(value(&found, "uptime_seconds", ""), Some(12.5));
         assert_eq!(value(&found, "timestamp", ""), None);
-        assert_eq!(found.failed_services, ["rds"]);
+        assert!(found.failed_services.iter().eq(["rds"]));
         assert!(!found.leaves.iter().any(|leaf| leaf.path.starts_with("services.rds")));
         let costs: Vec<bool> =
             found.leaves.iter().filter(|leaf| leaf.path.ends_with("cost")).map(|leaf| leaf.is_cost).collect();
@@ -248,7 +277,7 @@ mod tests {
         assert_eq!(value(&found, "metrics.virtual_machines.vms.cpu", "vm-1"), Some(0.5));
         assert_eq!(value(&found, "metrics.collectors.gpu_cluster.data.gpu_metrics.gpu_utilization", "1"), Some(40.0));
         assert_eq!(value(&found, "agent_health.metrics_count", ""), Some(2.0));
-        assert_eq!(found.failed_services, ["aks", "broken"]);
+        assert!(found.failed_services.iter().eq(["aks", "broken"]));
         assert!(!found.leaves.iter().any(|leaf| leaf.path.ends_with("timestamp")));
     }
 
@@ -285,6 +314,32 @@ mod tests {
         assert!(read(control.as_object().unwrap()).is_err());
         let resource = found(&json!({"list": [{"name": format!("{}\u{0}", "x".repeat(400)), "n": 1}]}));
         assert_eq!(resource.leaves[0].resource.len(), NAME_LIMIT_BYTES);
+    }
+
+    #[test]
+    fn numbers_without_any_name_are_refused_and_the_error_says_where() {
+        for (body, field) in [(json!({"": 1}), "\"\""), (json!({"\u{1}": 1}), "\u{fffd}")] {
+            let error = read(body.as_object().unwrap()).unwrap_err();
+            assert_eq!(error.body().field.as_deref(), Some(field));
+        }
+    }
+
+    #[test]
+    fn a_name_of_megabytes_is_not_copied_for_everything_below_it() {
+        // Copies of it for all of these would be 800 GB.
+        let texts = vec!["text"; 100_000];
+        let body = json!({"x".repeat(8 << 20): [{"name": "y".repeat(8 << 20), "list": texts}]});
+        assert_eq!(found(&body), Found::default());
+    }
+
+    #[test]
+    fn a_service_that_fails_again_and_again_is_one_and_many_are_too_many() {
+        let same = json!({"services": {"x".repeat(240): vec![json!({"error": ""}); 50_000]}});
+        assert_eq!(found(&same).failed_services.len(), 1);
+        let many: Vec<Value> =
+            (0..=LEAF_LIMIT).map(|at| json!({"service": at.to_string(), "error": "no permission"})).collect();
+        let error = read(json!({"services": many}).as_object().unwrap()).unwrap_err();
+        assert_eq!(error.body().code, Code::TooLarge);
     }
 
     #[test]

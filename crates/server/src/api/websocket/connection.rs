@@ -10,7 +10,8 @@ use serde_json::Value;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
-use super::{ASK_AGAIN, SEND_TIMEOUT, Topics, messages};
+use super::messages::{self, Asked};
+use super::{ASK_AGAIN, SEND_TIMEOUT, Topics};
 use crate::auth::{self, Caller, Scope};
 use crate::error::{ApiError, Code};
 use crate::ingest::{agentops, json};
@@ -207,18 +208,10 @@ impl Connection {
             Ok(body) => body,
             Err(error) => return self.send_text(messages::error(None, &error)).await,
         };
-        let id = body.get("id").filter(|_| body.get("type").is_some());
-        let answer = match body.get("type").and_then(Value::as_str) {
-            Some("ping") => messages::PONG.to_owned(),
-            Some("metrics") => match body.get("data") {
-                Some(data) => store(&self.app, &self.caller, id, data).await,
-                None => messages::error(id, &ApiError::field("data", "the body of POST /api/metrics", "nothing")),
-            },
-            Some(other) => {
-                let shown: String = other.chars().take(40).collect();
-                messages::error(id, &ApiError::field("type", "metrics or ping", &format!("{shown:?}")))
-            }
-            None => store(&self.app, &self.caller, None, &body).await,
+        let answer = match messages::read(&body) {
+            Asked::Ping => messages::PONG.to_owned(),
+            Asked::Metrics { id, data } => store(&self.app, &self.caller, id, data).await,
+            Asked::Unknown { id, error } => messages::error(id, &error),
         };
         self.send_text(answer).await
     }

@@ -1,4 +1,4 @@
-//! The messages of the WebSocket, as text.
+//! The messages of the WebSocket: those of clients are read, those of the server are written as text.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -9,6 +9,46 @@ use crate::hosts::host::Published;
 use crate::hosts::table::Changes;
 use crate::ingest::fields::AGENTOPS;
 use crate::ingest::{json as numbers, time};
+
+/// What a client says.
+#[derive(Debug)]
+pub enum Asked<'a> {
+    /// It wants to hear that somebody is there.
+    Ping,
+    /// Metrics to store.
+    Metrics {
+        /// Comes back in the answer.
+        id: Option<&'a Value>,
+        /// As the body of `POST /api/metrics`.
+        data: &'a Value,
+    },
+    /// Something else.
+    Unknown {
+        /// Comes back in the answer.
+        id: Option<&'a Value>,
+        /// What is wrong with it.
+        error: ApiError,
+    },
+}
+
+/// Reads a message. Without a `type` it is the body of `POST /api/metrics` itself.
+pub fn read(message: &Value) -> Asked<'_> {
+    let Some(kind) = message.get("type").and_then(Value::as_str) else {
+        return Asked::Metrics { id: None, data: message };
+    };
+    let id = message.get("id");
+    match (kind, message.get("data")) {
+        ("ping", _) => Asked::Ping,
+        ("metrics", Some(data)) => Asked::Metrics { id, data },
+        ("metrics", None) => {
+            Asked::Unknown { id, error: ApiError::field("data", "the body of POST /api/metrics", "nothing") }
+        }
+        (other, _) => {
+            let shown: String = other.chars().take(40).collect();
+            Asked::Unknown { id, error: ApiError::field("type", "metrics or ping", &format!("{shown:?}")) }
+        }
+    }
+}
 
 /// Rows of the table: all of them first, then those that changed.
 pub fn hosts(changes: &Changes, now_ms: i64) -> String {

@@ -5,7 +5,7 @@
 //! takes nothing for [`SEND_TIMEOUT`] is dropped. Who it is, is asked again every [`ASK_AGAIN`].
 
 mod connection;
-mod messages;
+pub(crate) mod messages;
 #[cfg(test)]
 mod tests;
 
