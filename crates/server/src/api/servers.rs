@@ -166,9 +166,11 @@ fn path_segment(text: &str) -> String {
 
 fn known_fields(object: &Object<'_>) -> Result<(), ApiError> {
     match object.map.keys().find(|key| !FIELDS.contains(&key.as_str())) {
-        Some(unknown) => {
-            Err(ApiError::field(json::shown_name(unknown), format!("only the fields {}", FIELDS.join(", ")), "another one"))
-        }
+        Some(unknown) => Err(ApiError::field(
+            json::shown_name(unknown),
+            format!("only the fields {}", FIELDS.join(", ")),
+            "another one",
+        )),
         None => Ok(()),
     }
 }

@@ -9,8 +9,8 @@ use super::json::{self, Object};
 use super::time::Clock;
 use super::{agent_monitor, agentops, alerts, builder, fields, items, openfinops};
 use crate::api::query::Asked;
-use crate::api::{keys, servers, tokens};
 use crate::api::websocket::messages;
+use crate::api::{keys, servers, tokens};
 use crate::error::ApiError;
 
 /// The metrics of a body of `POST /api/metrics`.
