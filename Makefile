@@ -34,13 +34,15 @@ web/node_modules/.package-lock.json: web/package-lock.json | tools
 
 test: web ## Installs the test services that are missing, then runs every test.
 	@tests/install.sh
+	cd web && npm run --silent test && npm run --silent size
 	@mkdir -p "$(TARGET)" && rm -f "$(TARGET)/skipped-peers.txt"
 	@# Program and tests in one go, or cargo would compile tokio and all above it twice.
 	cargo build --locked --workspace --bins --tests
 	@status=0; WEIR_BIN="$(abspath $(TARGET))/debug/weir" cargo test --locked --workspace --no-fail-fast || status=$$?; \
 	  tests/skipped.sh "$(TARGET)/skipped-peers.txt"; exit $$status
 
-lint: tools deny ## Format, clippy, size of files, arrows between crates, licences.
+lint: web deny ## Format, clippy, types, size of files, arrows between crates, licences.
+	cd web && npm run --silent check
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --quiet -p weir-tests --test house

@@ -12,23 +12,30 @@ readonly PEERS="${WEIR_PEERS:-${WEIR_CACHE:-$HOME/.cache/weir}/peers}"
 readonly COLLECTOR_VERSION=v0.149.0
 readonly PROMETHEUS_VERSION=v0.315.0 # the module's version of Prometheus 3.15
 readonly OPENTELEMETRY_PYTHON_VERSION=1.45.2
+# What the seeds' Python clients import, and what reads the server's OpenAPI document and tries it.
+readonly PYTHON_CLIENTS=(requests==2.34.2 psutil==7.2.2 schemathesis==4.32.5)
 
 missing=()
 miss() { missing+=("$1"); }
 
 # --- Debian's packages ---------------------------------------------------------------------------
 
-# Command and package; a command that is there is taken as it is.
+# Command (or the pattern of a path off PATH) and package; a command that is there is taken as it is.
 readonly DEBIAN=(
+  "ip iproute2"
+  "curl curl"
   "prometheus prometheus"
   "prometheus-node-exporter prometheus-node-exporter"
+  "prometheus-alertmanager prometheus-alertmanager"
+  "/usr/lib/postgresql/*/bin/initdb postgresql"
+  "chromium chromium"
 )
 
 install_debian() {
   local wanted=() entry command package
   for entry in "${DEBIAN[@]}"; do
     read -r command package <<<"$entry"
-    command -v "$command" >/dev/null || wanted+=("$package")
+    command -v "$command" >/dev/null || compgen -G "$command" >/dev/null || wanted+=("$package")
   done
   # Debian's own python3 has venv in a package of its own; other Pythons bring it.
   if command -v python3 >/dev/null && ! python3 -c 'import ensurepip' 2>/dev/null; then wanted+=(python3-venv); fi
@@ -106,18 +113,33 @@ install_go_peers() {
 # --- Python ----------------------------------------------------------------------------------------
 
 install_python_peers() {
-  local folder="$PEERS/python" stamp="opentelemetry $OPENTELEMETRY_PYTHON_VERSION"
+  local folder="$PEERS/python" name="the OpenTelemetry SDK, schemathesis and clients for Python"
+  local packages=("opentelemetry-sdk==$OPENTELEMETRY_PYTHON_VERSION"
+    "opentelemetry-exporter-otlp==$OPENTELEMETRY_PYTHON_VERSION" "${PYTHON_CLIENTS[@]}")
+  local stamp="${packages[*]}"
   [ "$(cat "$folder/stamp" 2>/dev/null)" != "$stamp" ] || return 0
-  if ! command -v python3 >/dev/null; then miss "the OpenTelemetry SDK for Python: python3 is missing"; return 0; fi
-  echo "installing the OpenTelemetry SDK for Python $OPENTELEMETRY_PYTHON_VERSION"
+  if ! command -v python3 >/dev/null; then miss "$name: python3 is missing"; return 0; fi
+  echo "installing for Python: $stamp"
   rm -rf "$folder"
-  if python3 -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check \
-    "opentelemetry-sdk==$OPENTELEMETRY_PYTHON_VERSION" \
-    "opentelemetry-exporter-otlp==$OPENTELEMETRY_PYTHON_VERSION"; then
+  if python3 -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"; then
     echo "$stamp" >"$folder/stamp"
   else
     rm -rf "$folder"
-    miss "the OpenTelemetry SDK for Python: its installation failed"
+    miss "$name: their installation failed"
+  fi
+}
+
+# --- Node.js ---------------------------------------------------------------------------------------
+
+# What steers the browser. It lies in the clone, because Node.js looks for packages beside the files that need them.
+install_browser_packages() {
+  local name="the packages of tests/browser"
+  cmp --silent browser/package-lock.json browser/node_modules/.installed && return 0
+  if ! command -v npm >/dev/null; then miss "$name: npm is missing (https://nodejs.org, or apt-get install nodejs npm)"; return 0; fi
+  if npm ci --prefix browser --silent --no-audit --no-fund; then
+    cp browser/package-lock.json browser/node_modules/.installed
+  else
+    miss "$name: npm ci failed"
   fi
 }
 
@@ -127,6 +149,7 @@ flock 9 # two runs at once would build into the same folders
 install_debian
 install_go_peers
 install_python_peers
+install_browser_packages
 
 if [ ${#missing[@]} -gt 0 ]; then
   echo "!! some peers are missing, and the tests that need them will be skipped:" >&2

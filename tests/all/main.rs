@@ -13,6 +13,7 @@
 mod harness;
 
 mod broken;
+mod browser;
 mod check;
 mod faults;
 mod otlp;

@@ -91,5 +91,5 @@ async function errorOf(response: Response, path: string): Promise<ApiError> {
     onUnauthorized();
   }
   const message = answer.message ?? `${path}: the server answered ${response.status} ${response.statusText}`.trim();
-  return new ApiError(response.status, answer.code ?? `http_${response.status}`, message, answer.field);
+  return new ApiError(response.status, answer.code ?? `http_${response.status}`, message, answer.field ?? undefined);
 }

@@ -118,14 +118,18 @@ describe("stretches without connection", () => {
     timesMs: values.map((_, index) => at + index * minute),
     series: [series(values)],
   });
-  const named = (values: (number | null)[], to: number | null = at + 4 * minute) =>
-    stretches([{ from_ms: at + 2 * minute, to_ms: to }], at, at + 6 * minute, at + 6 * minute, [frame(values)])[0]
+  const named = (values: (number | null)[], to: number | null = at + 8 * minute) =>
+    stretches([{ from_ms: at + 2 * minute, to_ms: to }], at, at + 9 * minute, at + 9 * minute, [frame(values)])[0]
       ?.text;
 
   it("say whether their data have come afterwards", () => {
-    expect(named([1, 1, 1, 1, 1])).toBe("not connected 14:02–14:04; filled in later");
-    expect(named([1, 1, null, null, 1])).toBe("not connected 14:02–14:04; no data");
-    expect(named([1, 1, null, null, null], null)).toBe("not connected since 14:02; no data yet");
+    expect(named([1, 1, 1, 1, 1, 1, 1, 1, 1])).toBe("not connected 14:02–14:08; filled in later");
+    expect(named([1, 1, null, null, null, null, null, null, 1])).toBe("not connected 14:02–14:08; no data");
+    expect(named([1, 1, null, null, null, null, null, null, null], null)).toBe("not connected since 14:02; no data yet");
+  });
+
+  it("do not take the last value before them, which is held for a while, for data of theirs", () => {
+    expect(named([1, 1, 1, 1, null, null, null, null, 1])).toBe("not connected 14:02–14:08; no data");
   });
 
   it("do not take a limit, which is drawn everywhere, for data", () => {

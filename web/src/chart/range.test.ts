@@ -31,12 +31,12 @@ describe("the range in the address", () => {
     for (const range of ranges) expect(parseRange(withRange(new URLSearchParams("tab=probes"), range))).toEqual(range);
   });
 
-  it("keeps the rest of the address, replaces the other form, and leaves the default out", () => {
+  it("keeps the rest of the address, and replaces the other form", () => {
     expect(withRange(new URLSearchParams("tab=probes&range=6h"), absolute(1_000_000, 2_000_000)!).toString()).toBe(
       "tab=probes&from=1000000&to=2000000",
     );
     expect(withRange(new URLSearchParams("from=1&to=2&tab=x"), { kind: "relative", seconds: 3600 }).toString()).toBe(
-      "tab=x",
+      "tab=x&range=1h",
     );
   });
 

@@ -26,6 +26,7 @@ export const PRESETS: readonly { readonly text: string; readonly words: string; 
   { text: "7d", words: "last 7 days", seconds: 7 * DAY },
 ];
 
+/** What is shown when the address names no range. */
 export const DEFAULT_RANGE: TimeRange = { kind: "relative", seconds: HOUR };
 
 /** The shortest and the longest range that can be asked for. */
@@ -78,8 +79,8 @@ export function lengthText(seconds: number): string {
   return `${seconds}s`;
 }
 
-/** Reads the range from the address. What cannot be understood falls back to the last hour. */
-export function parseRange(query: URLSearchParams): TimeRange {
+/** Reads the range from the address. What is not there or cannot be understood is `usual`. */
+export function parseRange(query: URLSearchParams, usual: TimeRange = DEFAULT_RANGE): TimeRange {
   const fromText = query.get("from");
   const toText = query.get("to");
   if (fromText !== null && toText !== null && /^\d{1,15}$/.test(fromText) && /^\d{1,15}$/.test(toText)) {
@@ -87,7 +88,7 @@ export function parseRange(query: URLSearchParams): TimeRange {
     if (range) return range;
   }
   const seconds = parseLength(query.get("range") ?? "");
-  return seconds === null ? DEFAULT_RANGE : { kind: "relative", seconds };
+  return seconds === null ? usual : { kind: "relative", seconds };
 }
 
 /** A range between two instants; `null` if they are not in order. */
@@ -100,14 +101,14 @@ export function absolute(fromMs: number, toMs: number): TimeRange | null {
     : { kind: "absolute", fromMs: Math.round(middle - length / 2), toMs: Math.round(middle + length / 2) };
 }
 
-/** Writes the range into a copy of the address's query. The default is left out, so that addresses stay short. */
+/** Writes the range into a copy of the address's query. */
 export function withRange(query: URLSearchParams, range: TimeRange): URLSearchParams {
   const next = new URLSearchParams(query);
   for (const name of ["range", "from", "to"]) next.delete(name);
   if (range.kind === "absolute") {
     next.set("from", String(range.fromMs));
     next.set("to", String(range.toMs));
-  } else if (!sameRange(range, DEFAULT_RANGE)) {
+  } else {
     next.set("range", lengthText(range.seconds));
   }
   return next;

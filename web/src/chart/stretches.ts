@@ -1,14 +1,9 @@
 /** Stretches of time in which a host was not connected, and what to call them. */
 
+import type { Disconnected } from "../api/types";
 import { hasDataBetween, type Frame } from "./frame";
 import { spanText } from "./format";
 import { moment } from "../ui/format";
-
-export interface Disconnected {
-  readonly from_ms: number;
-  /** `null` while it lasts. */
-  readonly to_ms: number | null;
-}
 
 export interface Stretch {
   readonly fromMs: number;
@@ -31,8 +26,10 @@ export function stretches(
     .filter((one) => one.from_ms < toMs && (one.to_ms ?? nowMs) > fromMs && (one.to_ms ?? nowMs) > one.from_ms)
     .map((one) => {
       const end = one.to_ms ?? nowMs;
-      const known = frames.some((frame) => end - one.from_ms >= 2 * frame.stepMs);
-      const filled = known ? frames.some((frame) => hasDataBetween(frame, one.from_ms, end)) : null;
+      // The last third tells: a value may still be drawn for one and a half intervals after the last sample.
+      const tailMs = end - (end - one.from_ms) / 3;
+      const known = frames.some(({ timesMs, stepMs }) => timesMs.some((time) => time >= tailMs && time + stepMs <= end));
+      const filled = known ? frames.some((frame) => hasDataBetween(frame, tailMs, end)) : null;
       const lasting = one.to_ms === null;
       const when = lasting ? `since ${moment(one.from_ms, nowMs)}` : spanText(one.from_ms, end, nowMs);
       const what = filled === null ? "" : filled ? "; filled in later" : lasting ? "; no data yet" : "; no data";

@@ -77,12 +77,17 @@ export class HostData {
     this.#range = range;
     this.loading = true;
     if (this.details === null || this.problem !== null) {
+      // A host of the live picture is known well enough to ask for its charts at the same time.
+      const charts = live.hosts.has(this.name) ? this.#loadAll() : null;
       await this.loadDetails();
       if (this.problem !== null) {
+        this.#request?.abort();
         this.loading = false;
         return;
       }
+      const plans = this.plans;
       await this.#findCustom();
+      if (charts !== null && this.plans === plans) return charts;
     }
     await this.#loadAll();
   }
@@ -113,7 +118,7 @@ export class HostData {
       const { metrics } = await get<{ metrics: ClientPost[] }>(path, this.#stop.signal);
       const names = customNames(metrics);
       const custom = customPlans(names);
-      this.plans = [...PLANS, ...custom];
+      if (custom.length > 0) this.plans = [...PLANS, ...custom];
       this.leftOut = names.length - custom.length;
       this.customProblem = null;
     } catch (error) {
@@ -129,7 +134,7 @@ export class HostData {
     this.#request = request;
     this.loading = true;
     const span = resolve(this.#range, clock.now);
-    const step = stepMs(span, this.details?.host.interval_seconds ?? null);
+    const step = stepMs(span, (this.details?.host ?? live.hosts.get(this.name))?.interval_seconds ?? null);
     try {
       const answer = await this.#query(aligned(span, step), step, request.signal);
       if (request.signal.aborted) return;

@@ -1,6 +1,7 @@
 /** The facts of a host in words, from its row and from what the server knows besides. */
 
 import type { HostAnswer, HostRow } from "../api/types";
+import { seconds } from "../chart/format";
 import { bytes, duration } from "../ui/format";
 
 export interface Fact {
@@ -51,12 +52,9 @@ export function factsOf(host: HostRow, told: HostAnswer["facts"], agentVersion: 
   for (const { name, row, told: names, text } of KNOWN) {
     add(name, row?.(host) ?? names.map((one) => told.find((fact) => fact.name === one)?.value).find(Boolean), text);
   }
-  if (host.disk_total_bytes !== null) {
-    add("Disk", `${bytes(host.disk_total_bytes)}${host.disk_mount === null ? "" : ` at ${host.disk_mount}`}`);
-  }
   const version = host.agent_version ?? agentVersion;
   add("Agent", `${KINDS[host.kind] ?? host.kind}${version === null ? "" : ` ${version}`}`);
-  add("Interval", host.interval_seconds === null ? null : `every ${duration(host.interval_seconds)}`);
+  add("Interval", host.interval_seconds, (length) => `every ${length < 1 ? seconds(length) : duration(length)}`);
   const known = new Set(KNOWN.flatMap(({ told: names }) => names));
   for (const { name, value } of told) {
     if (!known.has(name)) add(words(name), value);

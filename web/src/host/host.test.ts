@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { HostRow, Process, QueryAnswer, QuerySeries } from "../api/types";
 import { factsOf } from "./facts";
-import { chartsOf, customNames, reason } from "./page";
+import { chartsOf, customNames, reason, usualRange } from "./page";
 import { customPlans, eachSeries, MOST_LINES, MOST_QUERIES, namesOf, PLANS, queriesOf } from "./plans";
 import { arranged, clicked, DEFAULT_ORDER, orderText, parseOrder } from "./processes";
 import { similar } from "./similar";
@@ -281,5 +281,33 @@ describe("a name that does not exist", () => {
     expect(similar("web1", ["web-1", "web-10", "db-1", "mail"])).toEqual(["web-1", "web-10", "db-1"].slice(0, 2));
     expect(similar("WEB-1", ["web-1.example.com"])).toEqual(["web-1.example.com"]);
     expect(similar("zzz", ["web-1"])).toEqual([]);
+  });
+});
+
+describe("the range before anybody chose one", () => {
+  const now = 1_795_276_800_000;
+  const host = (minutes: number, status: HostRow["status"] = "up", since: number | null = now - 60_000) =>
+    usualRange(
+      {
+        sparkline: Array.from({ length: 60 }, (_, index) => (index >= 60 - minutes ? 0.5 : null)),
+        status,
+        status_since_ms: since,
+      },
+      now,
+    );
+  const length = (seconds: number) => ({ kind: "relative", seconds });
+
+  it("is an hour, and shorter for a host that has just come", () => {
+    expect(host(60)).toEqual(length(3600));
+    expect(host(16)).toEqual(length(3600));
+    expect(host(15)).toEqual(length(900));
+    expect(host(1)).toEqual(length(300));
+  });
+
+  it("does not need CPU values for that", () => {
+    expect(host(0)).toEqual(length(300));
+    expect(host(0, "up", now - 3_600_000)).toEqual(length(3600));
+    expect(host(0, "down")).toEqual(length(3600));
+    expect(host(0, "unknown", null)).toEqual(length(3600));
   });
 });

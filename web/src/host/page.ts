@@ -3,6 +3,7 @@
 import type { HostRow, NamedWatching, QueryAnswer } from "../api/types";
 import type { Frame, Series } from "../chart/frame";
 import type { ValueRange } from "../chart/plot";
+import { DEFAULT_RANGE, type TimeRange } from "../chart/range";
 import { eachSeries, type ChartPlan, type Context, type Found } from "./plans";
 
 export interface HostChart {
@@ -118,4 +119,17 @@ export function customNames(posts: readonly ClientPost[]): string[] {
     walk(network_io, "custom.network_io");
   }
   return [...names].sort((one, other) => one.localeCompare(other, "en", { numeric: true }));
+}
+
+/**
+ * The range that is shown before anybody chose one: an hour, and for a host whose data began a few minutes ago the shortest
+ * preset that holds them, as an hour of nothing tells nothing.
+ */
+export function usualRange(host: Pick<HostRow, "sparkline" | "status" | "status_since_ms">, nowMs: number): TimeRange {
+  const first = host.sparkline.findIndex((value) => value !== null);
+  // Its first CPU value may still be on the way; then it counts since when it is up.
+  const upSince = host.status === "up" ? host.status_since_ms : null;
+  const minutes = first >= 0 ? host.sparkline.length - first : upSince === null ? Infinity : (nowMs - upSince) / 60_000;
+  if (minutes > 15) return DEFAULT_RANGE;
+  return { kind: "relative", seconds: minutes <= 5 ? 300 : 900 };
 }

@@ -138,7 +138,12 @@ export function fullTime(atMs: number | Missing): string {
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${timeOfDay(atMs)} ${zone}`;
 }
 
+/** "2 000": groups of three digits with a thin space. */
+export function grouped(value: number): string {
+  return value.toLocaleString("en-US").replaceAll(",", SPACE);
+}
+
 /** "1 host", "3 hosts". */
 export function count(value: number, one: string, many = `${one}s`): string {
-  return `${value.toLocaleString("en-US").replaceAll(",", SPACE)} ${value === 1 ? one : many}`;
+  return `${grouped(value)} ${value === 1 ? one : many}`;
 }

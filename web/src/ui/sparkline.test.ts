@@ -8,12 +8,12 @@ it("draws a gap as a gap", () => {
 });
 
 it("shows a lonely value between gaps", () => {
-  expect(sparkline([null, 0.5, null], 20, 10).line).toBe("M10 5 l0.8 0");
+  expect(sparkline([null, 0.5, null], 20, 10).dots).toBe("M10 5 l0 0");
 });
 
 it("draws nothing from nothing", () => {
-  expect(sparkline([null, null], 20, 10)).toEqual({ line: "", area: "" });
-  expect(sparkline([], 20, 10)).toEqual({ line: "", area: "" });
+  expect(sparkline([null, null], 20, 10)).toEqual({ line: "", area: "", dots: "" });
+  expect(sparkline([], 20, 10)).toEqual({ line: "", area: "", dots: "" });
 });
 
 it("stays inside its box whatever is sent", () => {
