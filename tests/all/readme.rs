@@ -58,11 +58,16 @@ async fn the_server_takes_what_the_readme_sends_it() {
     server.post("/api/servers", &serde_json::json!({"hostname": "web-1"})).await;
     // As it stands, but for the address; what the first command prints is the key.
     let script = script.replace("http://monitor:8088", &server.url()).replacen("weir keys", "KEY=$(weir keys", 1);
-    let script = script.replacen("--scope ingest ", "--scope ingest) ", 1).replace("curl ", "curl --silent --fail-with-body ");
-    let script = format!("set -eu\n{script}\nprintf '\\n%s %s' \"$OTEL_EXPORTER_OTLP_ENDPOINT\" \"$OTEL_EXPORTER_OTLP_HEADERS\"\n");
+    let script =
+        script.replacen("--scope ingest ", "--scope ingest) ", 1).replace("curl ", "curl --silent --fail-with-body ");
+    let script = format!(
+        "set -eu\n{script}\nprintf '\\n%s %s' \"$OTEL_EXPORTER_OTLP_ENDPOINT\" \"$OTEL_EXPORTER_OTLP_HEADERS\"\n"
+    );
     let program = command().get_program().to_owned();
     let folder = Path::new(&program).parent().expect("the program lies in a folder").to_owned();
-    let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())));
+    let path = std::env::join_paths(
+        std::iter::once(folder).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())),
+    );
     let output = tokio::process::Command::new("sh")
         .args(["-c", &script])
         .env("WEIR_DATA", server.data())
