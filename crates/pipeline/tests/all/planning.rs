@@ -38,7 +38,7 @@ fn all_problems_of_a_file_come_at_once() {
     let text = problems(
         "agent: {intervall: 5s}\nintegrations:\n  internal: {intervall: 5s}\nroutes:\n  - {from: [hots], to: [nobody], keep: 'size > 3'}\n",
     );
-    for part in ["weir.yaml:1:9", "weir.yaml:3:10"] {
+    for part in ["weir.yaml:1:9", "weir.yaml:3:14"] {
         assert!(text.contains(part), "{part} is missing in:\n{text}");
     }
     let text = problems("routes:\n  - {from: [internl], to: [nobody], keep: 'size > 3'}\n");
