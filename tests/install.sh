@@ -28,6 +28,8 @@ readonly DEBIAN=(
   "prometheus-node-exporter prometheus-node-exporter"
   "prometheus-alertmanager prometheus-alertmanager"
   "/usr/lib/postgresql/*/bin/initdb postgresql"
+  "influxd influxdb"
+  "victoria-metrics victoria-metrics"
   "chromium chromium"
 )
 
@@ -143,12 +145,32 @@ install_browser_packages() {
   fi
 }
 
+# --- Java ------------------------------------------------------------------------------------------
+
+# One node with its libraries from Maven Central, and the main function that starts it.
+install_opensearch() {
+  local folder="$PEERS/opensearch" source=peers/opensearch name="OpenSearch 2.19.1" command
+  cat $source/* | cmp --silent - "$folder/installed" && return 0
+  for command in mvn javac; do
+    command -v "$command" >/dev/null || { miss "$name: $command is missing (apt-get install maven default-jdk-headless)"; return 0; }
+  done
+  echo "installing $name from Maven Central: about half a minute"
+  rm -rf "$folder"
+  if mvn --quiet --batch-mode --file $source/pom.xml dependency:copy-dependencies -DoutputDirectory="$folder/lib" &&
+    javac -cp "$folder/lib/*" -d "$folder" $source/OpenSearchNode.java; then
+    cat $source/* >"$folder/installed"
+  else
+    miss "$name: its installation failed"
+  fi
+}
+
 mkdir -p "$PEERS"
 exec 9>"$PEERS/.lock"
 flock 9 # two runs at once would build into the same folders
 install_debian
 install_go_peers
 install_python_peers
+install_opensearch
 install_browser_packages
 
 if [ ${#missing[@]} -gt 0 ]; then

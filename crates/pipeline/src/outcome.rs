@@ -16,6 +16,19 @@ pub enum Outcome {
         /// Why, in the backend's words.
         why: String,
     },
+    /// The backend answered for every record; those that are named in neither list were taken and
+    /// are never sent again.
+    Each {
+        /// Refused for good: the position in the delivery, counted over its payloads in order, and why.
+        refused: Vec<(u32, String)>,
+        /// Positions of those that were not taken, but may be later. Only they are sent again, as a
+        /// delivery of their own. A record that is refused as well is refused.
+        later: Vec<u32>,
+        /// The delay that the backend asked for.
+        after: Option<Duration>,
+        /// Why, for health and logs: all answers in one line.
+        why: String,
+    },
     /// Nothing was taken, the same request may be taken later.
     Later {
         /// The delay that the backend asked for.

@@ -91,6 +91,33 @@ impl Part {
         self.receipt.refuse(before + refused, why);
     }
 
+    /// The backend took all but the refused records and those at the positions `later`; what is left
+    /// to send again, if anything.
+    fn settle_each(mut self, refused: u64, why: &str, later: &[usize]) -> Option<Part> {
+        if later.is_empty() {
+            match refused {
+                0 => self.delivered(),
+                _ => self.partly_refused(refused, why),
+            }
+            return None;
+        }
+        // Without its records a part can only be sent again whole. Who names records has read them,
+        // so this is an error of Weir.
+        let Ok(records) = self.payload.records() else { return Some(self) };
+        if later.len() == records.len() {
+            return Some(self);
+        }
+        let left = records.select(|position| later.binary_search(&position).is_ok());
+        self.row.deliver(self.records().saturating_sub(refused + later.len() as u64));
+        if refused > 0 {
+            self.row.drop_in_flight(refused, Reason::Refused);
+            let before = self.refused_before.get_or_insert_default().fetch_add(refused, Ordering::Relaxed);
+            self.receipt.split().refuse(before + refused, why);
+        }
+        self.payload = Payload::from_records(left);
+        Some(self)
+    }
+
     /// Its sender gave up and sends it again: delivering this copy too would only double it.
     fn is_withdrawn(&self) -> bool {
         !self.converted && self.receipt.is_withdrawn()
@@ -235,6 +262,10 @@ impl Worker {
                     settle_partly(parts, refused, &why);
                     return None;
                 }
+                Outcome::Each { refused, later, after, why } => {
+                    (parts, delivery) = (settle_each(parts, refused, later), None);
+                    (after, why)
+                }
                 Outcome::Never { why } => {
                     parts.into_iter().for_each(|part| part.refused(&why));
                     return None;
@@ -243,6 +274,9 @@ impl Worker {
                 Outcome::Unauthorized { why } => (Some(UNAUTHORIZED_DELAY), why),
                 Outcome::Later { after, why } => (after, why),
             };
+            if parts.is_empty() {
+                return None;
+            }
             attempt += 1;
             let delay = backoff.next(after.map(|after| after.min(LONGEST_PAUSE)));
             let before = parts.len();
@@ -302,6 +336,21 @@ impl Worker {
                 self.board
                     .lost(&self.name, || format!("the backend refused {} records for good: {why}", refused.count()));
             }
+            Outcome::Each { refused, later, after, why } => {
+                if !refused.is_empty() {
+                    self.board
+                        .lost(&self.name, || format!("the backend refused {} records for good: {why}", refused.len()));
+                }
+                if later.is_empty() {
+                    count(&self.attempts.succeeded);
+                    self.board.healthy(&self.name);
+                } else {
+                    count(&self.attempts.failed);
+                    if *after != Some(Duration::ZERO) {
+                        self.board.unhealthy(&self.name, why);
+                    }
+                }
+            }
             Outcome::Split { .. } => {
                 count(&self.attempts.failed);
             }
@@ -352,6 +401,36 @@ fn settle_partly(parts: Vec<Part>, mut refused: Refused, why: &str) {
         start = end;
         if own == 0 { part.delivered() } else { part.partly_refused(own, why) }
     }
+}
+
+/// Settles what the backend took or refused; what is left is sent again. A record that a backend
+/// names twice is settled once.
+fn settle_each(parts: Vec<Part>, mut refused: Vec<(u32, String)>, mut later: Vec<u32>) -> Vec<Part> {
+    refused.sort_by_key(|(at, _)| *at);
+    refused.dedup_by_key(|(at, _)| *at);
+    later.retain(|at| refused.binary_search_by_key(at, |(at, _)| *at).is_err());
+    later.sort_unstable();
+    later.dedup();
+    let (mut refused, mut later) = (refused.into_iter().peekable(), later.into_iter().peekable());
+    let (mut left, mut start) = (Vec::new(), 0_u64);
+    for part in parts {
+        let end = start + part.records();
+        let (mut count, mut why) = (0, String::new());
+        while let Some((_, reason)) = refused.next_if(|(at, _)| u64::from(*at) < end) {
+            if count == 0 {
+                why = reason;
+            }
+            count += 1;
+        }
+        let mut own = Vec::new();
+        while let Some(at) = later.next_if(|at| u64::from(*at) < end) {
+            // Below the number of records of one part.
+            own.push(usize::try_from(u64::from(at) - start).unwrap_or(usize::MAX));
+        }
+        left.extend(part.settle_each(count, &why, &own));
+        start = end;
+    }
+    left
 }
 
 /// Two halves of what was too much for one request; a single record that is too much is refused.

@@ -2,7 +2,9 @@
 
 mod console;
 mod credentials;
+mod elasticsearch;
 mod file;
+mod influxdb;
 mod otlp;
 mod prometheus;
 mod prometheus_scrape;
@@ -10,7 +12,7 @@ mod readable;
 mod webhook;
 pub mod weir;
 
-pub use otlp::routes as otlp_routes;
+pub use otlp::{Sink as OtlpSink, routes as otlp_routes};
 use weir_pipeline::Kind;
 
 /// Every integration of this crate.
@@ -23,4 +25,6 @@ pub static ALL: &[Kind] = &[
     file::KIND,
     webhook::KIND,
     weir::KIND,
+    elasticsearch::KIND,
+    influxdb::KIND,
 ];

@@ -132,7 +132,7 @@ pub(crate) fn severity<'a>(logs: &'a Logs, record: &LogRecord) -> &'a str {
 }
 
 /// The kind of a metric in the words of OpenTelemetry's instruments.
-fn kind(data: Data) -> &'static str {
+pub(crate) fn kind(data: Data) -> &'static str {
     match data {
         Data::Gauge => "gauge",
         Data::Sum { monotonic: true, .. } => "counter",
@@ -143,7 +143,7 @@ fn kind(data: Data) -> &'static str {
     }
 }
 
-fn temporality(data: Data) -> &'static str {
+pub(crate) fn temporality(data: Data) -> &'static str {
     match data {
         Data::Sum { temporality, .. } | Data::Histogram(temporality) | Data::ExponentialHistogram(temporality) => {
             match temporality {
@@ -157,7 +157,7 @@ fn temporality(data: Data) -> &'static str {
 }
 
 /// The kind of a span (OTLP `SpanKind`).
-fn span_kind(kind: i32) -> &'static str {
+pub(crate) fn span_kind(kind: i32) -> &'static str {
     match kind {
         1 => "internal",
         2 => "server",

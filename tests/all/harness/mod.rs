@@ -7,6 +7,7 @@ pub mod points;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;
+pub mod relay;
 pub mod server;
 pub mod tap;
 pub mod weir;

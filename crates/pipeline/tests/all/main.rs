@@ -5,6 +5,7 @@
 
 mod backend;
 mod delivery;
+mod each;
 mod hostile;
 mod planning;
 mod schedule;

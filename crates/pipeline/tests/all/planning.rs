@@ -1,9 +1,9 @@
 //! Plans: every problem of a file is found, with its place.
 
 use weir_config::{Environment, Settings};
-use weir_pipeline::{Problems, Role};
 use weir_pipeline::itself::KIND;
 use weir_pipeline::plan::{Input, Plan};
+use weir_pipeline::{Problems, Role};
 
 fn problems(text: &str) -> String {
     let (settings, problems) = Settings::inspect("weir.yaml", text, &Environment);
@@ -42,7 +42,8 @@ fn all_problems_of_a_file_come_at_once() {
         assert!(text.contains(part), "{part} is missing in:\n{text}");
     }
     let text = problems("routes:\n  - {from: [internl], to: [nobody], keep: 'size > 3'}\n");
-    for part in ["no source `internl`", "did you mean `internal`?", "no exporter `nobody`", "cannot read the condition"] {
+    for part in ["no source `internl`", "did you mean `internal`?", "no exporter `nobody`", "cannot read the condition"]
+    {
         assert!(text.contains(part), "{part} is missing in:\n{text}");
     }
 }

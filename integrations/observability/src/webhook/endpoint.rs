@@ -222,7 +222,10 @@ impl Target {
                     progress.limit = Some(range.len() / 2);
                     None
                 }
-                Outcome::Split { why } | Outcome::Never { why } | Outcome::Partly { why, .. } => {
+                Outcome::Split { why }
+                | Outcome::Never { why }
+                | Outcome::Partly { why, .. }
+                | Outcome::Each { why, .. } => {
                     progress.refuse(range, why);
                     None
                 }
