@@ -155,6 +155,13 @@ impl Kind {
         self
     }
 
+    /// The same kind, listed as a collector: it runs like a receiver because it hands in what must
+    /// be taken, but nobody sends it anything (log files, journals).
+    pub const fn that_collects(mut self) -> Kind {
+        self.role = Role::Collect;
+        self
+    }
+
     /// The name in configuration files.
     pub fn name(&self) -> &'static str {
         self.about.name

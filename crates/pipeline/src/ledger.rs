@@ -30,11 +30,15 @@ pub enum Reason {
     Temporality,
     /// They cannot be encoded for the backend.
     NotEncodable,
+    /// The disk failed before their queue had them on it; their source sends them again if it can.
+    NotStored,
+    /// Their queue has them no more: the disk cannot read them, or gives back other bytes.
+    Unreadable,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 11] = [
         Reason::Refused,
         Reason::QueueFull,
         Reason::Expired,
@@ -44,6 +48,8 @@ impl Reason {
         Reason::Filtered,
         Reason::Temporality,
         Reason::NotEncodable,
+        Reason::NotStored,
+        Reason::Unreadable,
     ];
 
     /// The name under which it is counted.
@@ -58,6 +64,8 @@ impl Reason {
             Reason::Filtered => "filtered",
             Reason::Temporality => "temporality",
             Reason::NotEncodable => "not_encodable",
+            Reason::NotStored => "not_stored",
+            Reason::Unreadable => "unreadable",
         }
     }
 }
@@ -126,6 +134,14 @@ impl Row {
         self.change(|c| {
             c.queued = c.queued.saturating_sub(records);
             c.in_flight += records;
+        });
+    }
+
+    /// From a request back into the queue, to be taken again.
+    pub fn put_back(&self, records: u64) {
+        self.change(|c| {
+            c.in_flight = c.in_flight.saturating_sub(records);
+            c.queued += records;
         });
     }
 

@@ -4,11 +4,13 @@
 //! - [`options`]: what the runner understands in every block
 //! - [`outcome`]: what an attempt to deliver says; faults for people
 //! - [`intake`]: where sources hand in batches; [`route`]: which exporters get them
+//! - [`disk`]: the file operations of what is kept over restarts, real and simulated
 //! - [`schedule`]: polls; [`queue`], [`worker`], [`backoff`], [`temporality`]: delivery
 //! - [`ledger`], [`health`], [`telemetry`]: where every record is, how everybody feels; [`itself`]: that as metrics
 //! - [`pipeline`]: all of it assembled, started and stopped
 
 pub mod backoff;
+pub mod disk;
 pub mod health;
 pub mod intake;
 pub mod itself;

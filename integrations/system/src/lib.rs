@@ -3,6 +3,7 @@
 mod exec;
 mod host;
 mod kernel_files;
+mod logs;
 mod name_filter;
 mod probe;
 mod process;
@@ -10,4 +11,4 @@ mod process;
 use weir_pipeline::Kind;
 
 /// Every integration of this crate.
-pub static ALL: &[Kind] = &[exec::KIND, probe::KIND, host::KIND, process::KIND];
+pub static ALL: &[Kind] = &[exec::KIND, probe::KIND, host::KIND, logs::KIND, process::KIND];

@@ -1,0 +1,298 @@
+//! A queue on disk without the thread that writes: opening, pushing, taking, settling.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use weir_model::{Batch, Encoding, Receipt, Verdict};
+
+use crate::disk::Disk;
+use crate::ledger::{Ledger, Reason};
+use crate::queue::durable::cipher::{self, KeyId};
+use crate::queue::durable::options::DiskQueueOptions;
+use crate::queue::durable::reader::Reader;
+use crate::queue::durable::record::{self, Place};
+use crate::queue::durable::segment;
+use crate::queue::durable::state::{Front, Pending, Segment, State, Waiting};
+use crate::queue::durable::survey::{Damage, Depth, Found, OpenError, Survey, survey};
+use crate::queue::durable::writer::Writer;
+use crate::queue::{Entry, Hold, TakeLimits, Taken};
+
+/// What was found when a queue was opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenReport {
+    /// What waits, by origin and signal; these records are counted in the ledger again.
+    pub waiting: Vec<Found>,
+    /// What is damaged, and writes that were never finished. These bytes are passed over.
+    pub damage: Vec<Damage>,
+    /// Segments.
+    pub segments: usize,
+    /// Bytes of all segments.
+    pub bytes: u64,
+}
+
+/// Tells the time in unix milliseconds.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+/// See the module. Locks are taken in the order writer, reader, state.
+pub struct Core {
+    /// Where the folder is.
+    pub disk: Arc<dyn Disk>,
+    /// Where the segments are.
+    pub folder: PathBuf,
+    /// Bounds and promises.
+    pub options: DiskQueueOptions,
+    /// Names the key of the options.
+    pub key_id: KeyId,
+    /// Tells the time.
+    pub now_ms: Clock,
+    /// Tells whoever takes that something came.
+    pub changed: Notify,
+    /// Tells the thread that writes that there is something to do.
+    pub work: Condvar,
+    /// Bytes of entries that whoever took them still holds.
+    pub taken: Arc<AtomicUsize>,
+    state: Mutex<State>,
+    writer: Mutex<Writer>,
+    reader: Mutex<Reader>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    /// Opens the queue in a folder.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        exporter: &Arc<str>,
+        ledger: Arc<Ledger>,
+        mut options: DiskQueueOptions,
+        now_ms: Clock,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let failed = |source| OpenError::Io { path: folder.clone(), source };
+        disk.create_folder(&folder).map_err(failed)?;
+        let found = survey(&*disk, &folder, Depth::Newest)?;
+        let key_id = options.key.as_ref().map_or(Ok(KeyId::default()), cipher::Key::id).map_err(failed)?;
+        let is_foreign = |key: KeyId| key != KeyId::default() && key != key_id;
+        let foreign = found.segments.iter().find(|s| !s.waiting.is_empty() && s.key.is_some_and(is_foreign));
+        if let Some(foreign) = foreign {
+            return Err(OpenError::Key { path: segment::path(&folder, foreign.number) });
+        }
+        options.segment_bytes = options.segment_bytes.min(options.limit_bytes / 4);
+        let next_number = found.segments.last().map_or(1, |newest| newest.number.saturating_add(1));
+        let (state, report) = recovered(found, &ledger, exporter, next_number);
+        if let Some(shared) = &options.shared {
+            shared.change(0, state.disk_bytes());
+        }
+        let writer = Writer::new(next_number);
+        let core = Self {
+            disk,
+            folder,
+            options,
+            key_id,
+            now_ms,
+            changed: Notify::new(),
+            work: Condvar::new(),
+            taken: Arc::default(),
+            state: Mutex::new(state),
+            writer: Mutex::new(writer),
+            reader: Mutex::default(),
+        };
+        core.log(&report);
+        core.cut_torn(&report.damage);
+        Ok((core, report))
+    }
+
+    fn log(&self, report: &OpenReport) {
+        for Damage { path, offset, bytes, is_torn, records } in &report.damage {
+            let (segment, records) = (path.display(), records.map_or(-1, i64::from));
+            if *is_torn {
+                tracing::info!(%segment, offset, bytes, "the last write to a queue was never finished; it is cut off");
+            } else {
+                tracing::error!(%segment, offset, bytes, records, "damaged: these bytes of a queue are passed over");
+            }
+        }
+    }
+
+    /// Cuts torn ends off, for they would be found again at every start.
+    fn cut_torn(&self, damage: &[Damage]) {
+        for Damage { path, offset, .. } in damage.iter().filter(|damage| damage.is_torn) {
+            if let Err(error) = self.disk.truncate(path, *offset) {
+                tracing::warn!(segment = %path.display(), %error, "cannot cut off a write that was never finished");
+            }
+        }
+    }
+
+    /// What it knows. A poisoned lock means a panic between two steps elsewhere; each leaves it whole.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to write.
+    pub fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to read on.
+    pub fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the record of a payload is.
+    fn stored_bytes(&self, origin: &str, payload_bytes: usize) -> u64 {
+        let overhead = if self.options.key.is_some() { cipher::OVERHEAD_BYTES } else { 0 };
+        (record::HEADER_BYTES + origin.len() + payload_bytes + overhead) as u64
+    }
+
+    /// Whether a batch of this size would be taken.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.state().has_room(self.stored_bytes("", bytes), bytes, &self.options)
+    }
+
+    /// Takes an entry.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub fn push(&self, entry: Entry) -> Result<(), Reason> {
+        let Entry { batch: Batch { origin, payload, receipt }, row, since } = entry;
+        let (encoding, bytes) = match payload.wire() {
+            Some(wire) => (wire.encoding, wire.bytes.clone()),
+            None => (Encoding::Protobuf, payload.to_protobuf().map_err(|_| Reason::NotEncodable)?),
+        };
+        let stored_bytes = self.stored_bytes(&origin, bytes.len());
+        let is_too_long = u32::try_from(stored_bytes).is_err() || u16::try_from(origin.len()).is_err();
+        if is_too_long || u32::try_from(payload.len()).is_err() {
+            return Err(Reason::NotEncodable);
+        }
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(Reason::Stopped);
+        }
+        if !state.has_room(stored_bytes, payload.size_bytes(), &self.options) {
+            return Err(Reason::QueueFull);
+        }
+        row.accept(payload.len() as u64);
+        let sequence = state.next_sequence;
+        state.next_sequence += 1;
+        let queued_ms = (self.now_ms)();
+        let pending =
+            Pending { sequence, origin, payload, bytes, encoding, receipt, row, queued_ms, since, stored_bytes };
+        state.add_pending(pending);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// What the front gives.
+    pub fn grab(&self, limits: TakeLimits) -> Front {
+        self.state().grab(limits, self.expired_ms())
+    }
+
+    /// Entries queued before are too old.
+    pub fn expired_ms(&self) -> Option<i64> {
+        let age_ms = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        self.options.max_age.map(|age| (self.now_ms)().saturating_sub(age_ms(age)))
+    }
+
+    /// Entries as a worker gets them: with receipts that come back here.
+    pub fn hand_out(self: &Arc<Self>, taken: Vec<Waiting>) -> Vec<Taken> {
+        let hand_out = |waiting: Waiting| {
+            let Waiting { sequence, origin, payload, row, since, .. } = waiting;
+            let core = self.clone();
+            let receipt = Receipt::new(move |settled| core.settle(sequence, settled.verdict));
+            let bytes = payload.size_bytes();
+            self.taken.fetch_add(bytes, Ordering::AcqRel);
+            let hold = Arc::new(Hold { bytes, used: self.taken.clone() });
+            Taken { entry: Entry { batch: Batch { origin, payload, receipt }, row, since }, hold }
+        };
+        taken.into_iter().map(hand_out).collect()
+    }
+
+    fn settle(&self, sequence: u64, verdict: Verdict) {
+        let mut state = self.state();
+        let was_behind = state.cursor() != state.written_cursor;
+        state.settle(sequence, verdict);
+        let is_behind = state.cursor() != state.written_cursor;
+        drop(state);
+        if verdict == Verdict::Retry {
+            self.changed.notify_one();
+        }
+        // Once per interval, not once per batch.
+        if is_behind && !was_behind {
+            self.work.notify_one();
+        }
+    }
+
+    /// Takes no more entries, and gives none either if it is abandoned.
+    pub fn close(&self, is_abandoned: bool) {
+        let mut state = self.state();
+        state.is_closed = true;
+        state.is_abandoned |= is_abandoned;
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Ends the thread that writes.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        (state.is_closed, state.is_stopping) = (true, true);
+        drop(state);
+        self.work.notify_one();
+        self.changed.notify_one();
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        let bytes = self.state().disk_bytes();
+        if let Some(shared) = &self.options.shared {
+            shared.change(bytes, 0);
+        }
+    }
+}
+
+/// What a queue knows after its folder was looked at.
+fn recovered(found: Survey, ledger: &Ledger, exporter: &Arc<str>, next_number: u64) -> (State, OpenReport) {
+    let waiting = found.waiting();
+    for found in &waiting {
+        ledger.row(&found.origin, exporter, found.signal).accept(found.records);
+    }
+    let mut state = State {
+        read_until: found.cursor,
+        written_cursor: found.cursor,
+        cursor_segment: found.cursor_segment,
+        read_ms: found.oldest_ms().unwrap_or_default(),
+        ..State::default()
+    };
+    // A number for each segment's entries of its own, so that those of a segment that could not be
+    // read this time are not given again: none holds 2^24 entries.
+    state.next_sequence = found.cursor.max(next_number.saturating_mul(1 << 24));
+    for survey in found.segments {
+        let mut segment = Segment::new(survey.number);
+        let last = survey.sequences.map_or(0, |(_, last)| last.saturating_add(1));
+        state.next_sequence = state.next_sequence.max(last);
+        (segment.end, segment.file_bytes) = (survey.end, survey.end);
+        (segment.sequences, segment.damaged, segment.is_sealed) = (survey.sequences, survey.damaged, true);
+        segment.newest_ms = survey.newest_ms.unwrap_or(i64::MIN);
+        for found in &survey.waiting {
+            let row = ledger.row(&found.origin, exporter, found.signal);
+            segment.add_unread(&found.origin, found.signal, &row, found.records);
+        }
+        let first = survey.first_waiting.map(|offset| Place { segment: survey.number, offset });
+        state.read_at = state.read_at.or(first);
+        state.segments.push_back(segment);
+    }
+    let report =
+        OpenReport { waiting, damage: found.damage, segments: state.segments.len(), bytes: state.disk_bytes() };
+    (state, report)
+}

@@ -1,0 +1,169 @@
+//! The queue on disk: a log in segments, behind which a batch is safe from crashes.
+//!
+//! - [`record`], [`segment`]: the bytes of the log; [`cipher`]: their encryption
+//! - [`survey`]: what a folder holds; [`core`]: opening one
+//! - [`state`]: what waits, what is under way, what is settled
+//! - [`writer`]: groups of entries, one write and one sync each; [`room`]: what may be removed, or must
+//! - [`reader`]: what did not stay in memory
+//! - [`inspect`]: for people
+//!
+//! **What it promises.** A source hears "delivered" after its batch was synced (`sync: never`: after it
+//! was written). From then on the batch is found at every opening until the exporter has settled it,
+//! it was dropped by a configured bound and counted, or the disk lost it, which is counted and logged.
+//! Entries leave in the order in which they came. After a crash those are delivered again that were
+//! settled behind the oldest one under way, and those settled within the last `cursor_interval`.
+//!
+//! **What a receipt of a taken entry means.** Delivered or refused: done. Retry: it is taken again, or,
+//! if the queue is closed, found at the next opening. So whoever drops an entry on purpose and counts it
+//! settles it as delivered.
+
+mod cipher;
+mod core;
+mod inspect;
+#[cfg(test)]
+mod model;
+mod options;
+mod reader;
+mod record;
+mod room;
+mod segment;
+mod state;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::BoxFuture;
+
+use crate::disk::Disk;
+use crate::ledger::{Ledger, Reason};
+use crate::queue::durable::core::Core;
+use crate::queue::durable::state::Front;
+use crate::queue::{Entry, Queue, QueueStatus, TakeLimits, Taken};
+
+pub use cipher::Key;
+pub use core::OpenReport;
+pub use inspect::{Exported, export, inspect, verify};
+pub use options::{DiskQueueOptions, SharedQuota, SyncPolicy};
+pub use survey::{Damage, Found, OpenError, SegmentSurvey, Survey};
+
+/// How long a queue waits before it reads again where the system had no file to give.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// A queue of one exporter that survives crashes.
+#[derive(Debug)]
+pub struct DiskQueue {
+    core: Arc<Core>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DiskQueue {
+    /// Opens the queue of an exporter in a folder of its own, which is made if it is not there. What
+    /// waits in it is counted in the exporter's rows of the ledger.
+    ///
+    /// Two processes must not have one folder open: whoever opens it holds a lock above.
+    ///
+    /// # Errors
+    /// [`OpenError`] for what a person has to decide; never for damage.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        exporter: &Arc<str>,
+        ledger: Arc<Ledger>,
+        options: DiskQueueOptions,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let failed = {
+            let folder = folder.clone();
+            move |source| OpenError::Io { path: folder, source }
+        };
+        let (core, report) = Core::open(disk, folder, exporter, ledger, options, Arc::new(unix_ms))?;
+        let core = Arc::new(core);
+        let writing = core.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("queue {exporter}"))
+            .spawn(move || writing.run())
+            .map_err(failed)?;
+        Ok((Self { core, thread: Some(thread) }, report))
+    }
+}
+
+impl Drop for DiskQueue {
+    // What waits for the disk is written and the cursor is made to last.
+    fn drop(&mut self) {
+        self.core.stop();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread of a queue panicked; please report it");
+        }
+    }
+}
+
+/// Unix milliseconds.
+fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Queue for DiskQueue {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.core.has_room(bytes)
+    }
+
+    fn push(&self, entry: Entry) -> Result<(), Reason> {
+        self.core.push(entry)
+    }
+
+    fn take(&self, limits: TakeLimits) -> BoxFuture<'_, Option<Vec<Taken>>> {
+        Box::pin(async move {
+            loop {
+                let changed = self.core.changed.notified();
+                match self.core.grab(limits) {
+                    Front::Taken(taken) => return Some(self.core.hand_out(taken)),
+                    Front::Lingers(left) => {
+                        // Either more has come, or the wait is over: both are looked at above.
+                        let _ = tokio::time::timeout(left, changed).await;
+                    }
+                    Front::Unread => {
+                        let core = self.core.clone();
+                        let read = tokio::task::spawn_blocking(move || core.refill(limits)).await;
+                        if let Err(error) = read.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                            tracing::warn!(folder = %self.core.folder.display(), %error, "cannot read a queue; trying again");
+                            tokio::time::sleep(READ_AGAIN).await;
+                        }
+                    }
+                    Front::Empty => changed.await,
+                    Front::Ended => return None,
+                }
+            }
+        })
+    }
+
+    fn close(&self) {
+        self.core.close(false);
+    }
+
+    /// Nothing is dropped: what waits stays on the disk and is found at the next opening.
+    fn abandon(&self, _: Reason) {
+        self.core.close(true);
+    }
+
+    fn status(&self) -> QueueStatus {
+        let state = self.core.state();
+        let files = usize::try_from(state.disk_bytes()).unwrap_or(usize::MAX);
+        let age = |queued_ms: i64| {
+            let ms = (self.core.now_ms)().saturating_sub(queued_ms);
+            Duration::from_millis(u64::try_from(ms).unwrap_or_default())
+        };
+        QueueStatus {
+            records: state.waiting_records(),
+            bytes: files.saturating_add(state.pending_memory_bytes),
+            limit_bytes: usize::try_from(self.core.options.limit_bytes).unwrap_or(usize::MAX),
+            oldest: state.oldest_ms().map(age),
+        }
+    }
+}

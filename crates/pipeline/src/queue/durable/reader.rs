@@ -1,0 +1,216 @@
+//! The reading side: entries that did not stay in memory, or came back from a worker.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use weir_model::{Payload, Wire};
+
+use crate::ledger::{Reason, Row};
+use crate::queue::TakeLimits;
+use crate::queue::durable::core::Core;
+use crate::queue::durable::record::Place;
+use crate::queue::durable::segment::{self, EntryHeader, Found, PAYLOADS_CHUNK_BYTES, Scan};
+use crate::queue::durable::state::{State, UnderWay, Waiting};
+use crate::queue::durable::survey::is_lost;
+
+/// What only the reading side knows: where it stopped.
+#[derive(Debug, Default)]
+pub struct Reader {
+    scan: Option<Scan>,
+}
+
+/// A record that was read, or could not be.
+struct Read {
+    header: EntryHeader,
+    payload: Option<Bytes>,
+}
+
+impl Core {
+    /// Reads the next entries from the disk into memory, enough for one take.
+    ///
+    /// # Errors
+    /// If the system cannot open a file at the moment.
+    pub fn refill(&self, limits: TakeLimits) -> io::Result<()> {
+        let mut reader = self.reader();
+        self.read_returned()?;
+        while let Some((place, end)) = self.next_place() {
+            let scan = match reader.scan.take().filter(|scan| scan.place() == place) {
+                Some(mut scan) => {
+                    scan.extend(end);
+                    Some(scan)
+                }
+                None => self.open_scan(place, end)?,
+            };
+            let Some(mut scan) = scan else {
+                // All of it is lost; what was in it is counted when it is passed.
+                self.state().read_at = Some(Place { offset: end, ..place });
+                continue;
+            };
+            let found = self.read(&mut scan, limits);
+            let next = scan.place();
+            reader.scan = Some(scan);
+            if self.take_in(found, next) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where to read on, and where that segment ends; `None` if everything was read.
+    fn next_place(&self) -> Option<(Place, u64)> {
+        let mut state = self.state();
+        loop {
+            let place = state.read_at?;
+            let at = state.segments.partition_point(|segment| segment.number < place.segment);
+            let is_last = at + 1 >= state.segments.len();
+            let Some(segment) = state.segments.get_mut(at) else {
+                state.read_at = None;
+                return None;
+            };
+            let offset = if segment.number == place.segment { place.offset } else { 0 };
+            let (number, end) = (segment.number, segment.end);
+            if offset < end {
+                let place = Place { segment: number, offset };
+                state.read_at = Some(place);
+                return Some((place, end));
+            }
+            // What was counted in it and did not come out of it is not there.
+            let lost = segment.drop_unread(Reason::Unreadable);
+            let until = segment.sequences.map_or(0, |(_, last)| last.saturating_add(1));
+            if lost > 0 {
+                tracing::error!(segment = %segment::path(&self.folder, number).display(), records = lost, "lost: the disk does not give these records back");
+            }
+            state.read_until = state.read_until.max(until);
+            state.read_at = (!is_last).then_some(Place { segment: number.saturating_add(1), offset: 0 });
+        }
+    }
+
+    /// Opens a segment at a place; `None` if the disk does not have it any more.
+    fn open_scan(&self, place: Place, end: u64) -> io::Result<Option<Scan>> {
+        match self.disk.open(&segment::path(&self.folder, place.segment)) {
+            Ok(file) => Ok(Some(Scan::new(file, place, end, PAYLOADS_CHUNK_BYTES))),
+            Err(error) if is_lost(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads entries until there is enough for one take or the segment ends.
+    fn read(&self, scan: &mut Scan, limits: TakeLimits) -> Vec<Read> {
+        let (mut found, mut records, mut bytes) = (Vec::new(), 0_usize, 0_usize);
+        while records < limits.records && bytes < limits.bytes {
+            match scan.find() {
+                None => break,
+                Some(Found::Cursor(_)) => {}
+                Some(Found::Damage { offset, bytes, .. }) => {
+                    let segment = segment::path(&self.folder, scan.place().segment);
+                    tracing::error!(segment = %segment.display(), offset, bytes, "damaged: these bytes of a queue are passed over");
+                }
+                Some(Found::Entry(header)) => {
+                    let payload = self.payload(scan, &header);
+                    records = records.saturating_add(usize::try_from(header.records).unwrap_or(usize::MAX));
+                    bytes = bytes.saturating_add(payload.as_ref().map_or(0, Bytes::len));
+                    found.push(Read { header, payload });
+                }
+            }
+        }
+        found
+    }
+
+    fn payload(&self, scan: &mut Scan, header: &EntryHeader) -> Option<Bytes> {
+        header.plain(scan.stored(header)?, self.options.key.as_ref())
+    }
+
+    /// Puts what was read into memory. Whether anything can be taken now.
+    fn take_in(&self, found: Vec<Read>, next: Place) -> bool {
+        let now_ms = (self.now_ms)();
+        let mut state = self.state();
+        let mut has_come = false;
+        for Read { header, payload } in found {
+            // Found twice, or dropped meanwhile.
+            if header.sequence < state.read_until {
+                continue;
+            }
+            let Some(segment) = state.segment(header.place.segment) else { continue };
+            // Known since the queue was opened, and never counted.
+            if segment.damaged.contains(&header.place.offset) {
+                continue;
+            }
+            let records = u64::from(header.records);
+            let Some(row) = segment.subtract_unread(&header.origin, header.signal, records) else { continue };
+            match payload {
+                Some(payload) => {
+                    state.make_ready(waiting(header, payload, row, now_ms));
+                    has_come = true;
+                }
+                None => {
+                    row.drop_queued(records, Reason::Unreadable);
+                    state.read_until = header.sequence + 1;
+                    self.report_lost(header.place, records);
+                }
+            }
+        }
+        state.read_at = Some(next);
+        has_come
+    }
+
+    fn report_lost(&self, place: Place, records: u64) {
+        let segment = segment::path(&self.folder, place.segment);
+        tracing::error!(segment = %segment.display(), offset = place.offset, records, "lost: the disk does not give these records back");
+    }
+
+    /// Reads entries again that came back from a worker.
+    fn read_returned(&self) -> io::Result<()> {
+        let returned: Vec<(u64, UnderWay)> = {
+            let state = self.state();
+            let entry = |sequence: &u64| Some((*sequence, state.under_way.get(sequence)?.clone()));
+            state.returned.iter().filter_map(entry).collect()
+        };
+        for (sequence, UnderWay { place, end, records, row }) in returned {
+            let read = self.open_scan(place, end)?.and_then(|mut scan| match scan.find() {
+                Some(Found::Entry(header)) if header.sequence == sequence => {
+                    let payload = self.payload(&mut scan, &header)?;
+                    Some((header, payload))
+                }
+                _ => None,
+            });
+            let now_ms = (self.now_ms)();
+            let mut state = self.state();
+            match read {
+                Some((header, payload)) => state.make_ready_again(waiting(header, payload, row, now_ms)),
+                None => {
+                    row.drop_queued(records, Reason::Unreadable);
+                    state.lose(sequence);
+                    self.report_lost(place, records);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn lose(&mut self, sequence: u64) {
+        self.under_way.remove(&sequence);
+        self.returned.remove(&sequence);
+    }
+}
+
+fn waiting(header: EntryHeader, payload: Bytes, row: Arc<Row>, now_ms: i64) -> Waiting {
+    let age = u64::try_from(now_ms.saturating_sub(header.queued_ms)).unwrap_or_default();
+    let now = Instant::now();
+    let wire = Wire { encoding: header.encoding, bytes: payload };
+    let records = usize::try_from(header.records).unwrap_or(usize::MAX);
+    Waiting {
+        sequence: header.sequence,
+        place: header.place,
+        end: header.end(),
+        payload: Payload::from_wire(header.signal, wire, records),
+        row,
+        queued_ms: header.queued_ms,
+        since: now.checked_sub(Duration::from_millis(age)).unwrap_or(now),
+        origin: header.origin,
+    }
+}

@@ -1,0 +1,453 @@
+//! What a queue knows, behind one lock that is never held while the disk works.
+//!
+//! Entries are numbered. Those in memory (`ready`) are the oldest that wait; what does not fit there
+//! is on disk only, from `read_at` on, and of it nothing is kept but sums per segment. So memory does
+//! not grow with what waits. The cursor is the lowest number that is not settled.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use weir_model::{Encoding, Payload, Receipt, Signal, Verdict};
+
+use crate::ledger::{Reason, Row};
+use crate::options::WhenFull;
+use crate::queue::TakeLimits;
+use crate::queue::durable::options::DiskQueueOptions;
+use crate::queue::durable::record::Place;
+
+/// What an entry takes in memory besides its payload.
+const ENTRY_BYTES: usize = 256;
+
+/// An entry that is not on the disk yet.
+#[derive(Debug)]
+pub struct Pending {
+    /// Its number.
+    pub sequence: u64,
+    /// Its source.
+    pub origin: Arc<str>,
+    /// Its records.
+    pub payload: Payload,
+    /// What is written of them.
+    pub bytes: Bytes,
+    /// How that is encoded.
+    pub encoding: Encoding,
+    /// What the source waits for.
+    pub receipt: Receipt,
+    /// Its row of the ledger.
+    pub row: Arc<Row>,
+    /// When it came, unix milliseconds.
+    pub queued_ms: i64,
+    /// The same on the clock that does not jump.
+    pub since: Instant,
+    /// How long its record is in the file.
+    pub stored_bytes: u64,
+}
+
+impl Pending {
+    /// Its records.
+    pub fn records(&self) -> u64 {
+        self.payload.len() as u64
+    }
+}
+
+/// An entry on the disk that is in memory too and waits to be taken.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Its number.
+    pub sequence: u64,
+    /// Where it stands.
+    pub place: Place,
+    /// Where it ends.
+    pub end: u64,
+    /// Its source.
+    pub origin: Arc<str>,
+    /// Its records.
+    pub payload: Payload,
+    /// Its row of the ledger.
+    pub row: Arc<Row>,
+    /// When it was queued, unix milliseconds.
+    pub queued_ms: i64,
+    /// The same on the clock that does not jump, as far as that reaches back.
+    pub since: Instant,
+}
+
+impl Waiting {
+    fn records(&self) -> u64 {
+        self.payload.len() as u64
+    }
+
+    /// What it takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.payload.size_bytes() + ENTRY_BYTES
+    }
+}
+
+/// An entry that was taken and is not settled.
+#[derive(Clone, Debug)]
+pub struct UnderWay {
+    /// Where it stands.
+    pub place: Place,
+    /// Where it ends.
+    pub end: u64,
+    /// Its records.
+    pub records: u64,
+    /// Its row of the ledger.
+    pub row: Arc<Row>,
+}
+
+/// Records of one row in a segment that wait and are on the disk only.
+#[derive(Debug)]
+pub struct Unread {
+    /// Their source.
+    pub origin: Arc<str>,
+    /// Their signal.
+    pub signal: Signal,
+    /// Their row of the ledger.
+    pub row: Arc<Row>,
+    /// How many.
+    pub records: u64,
+}
+
+/// A segment.
+#[derive(Debug)]
+pub struct Segment {
+    /// Its number.
+    pub number: u64,
+    /// Where what is stored in it ends.
+    pub end: u64,
+    /// What it takes on the disk.
+    pub file_bytes: u64,
+    /// The numbers of its first and last entry.
+    pub sequences: Option<(u64, u64)>,
+    /// When its newest entry was queued, unix milliseconds.
+    pub newest_ms: i64,
+    /// What of it waits on the disk only.
+    pub unread: Vec<Unread>,
+    /// Offsets of entries that were found damaged when the queue was opened and never counted.
+    pub damaged: Vec<u64>,
+    /// Whether it is written no more.
+    pub is_sealed: bool,
+}
+
+impl Segment {
+    /// A segment without entries.
+    pub fn new(number: u64) -> Self {
+        let (unread, damaged) = (Vec::new(), Vec::new());
+        Self { number, end: 0, file_bytes: 0, sequences: None, newest_ms: i64::MIN, unread, damaged, is_sealed: false }
+    }
+
+    /// Counts records that are on the disk only.
+    pub fn add_unread(&mut self, origin: &Arc<str>, signal: Signal, row: &Arc<Row>, records: u64) {
+        match self.unread.iter_mut().find(|unread| Arc::ptr_eq(&unread.row, row)) {
+            Some(unread) => unread.records += records,
+            None => self.unread.push(Unread { origin: origin.clone(), signal, row: row.clone(), records }),
+        }
+    }
+
+    /// Takes records that were read off the sum; their row.
+    pub fn subtract_unread(&mut self, origin: &str, signal: Signal, records: u64) -> Option<Arc<Row>> {
+        let same = |unread: &&mut Unread| unread.signal == signal && *unread.origin == *origin;
+        let unread = self.unread.iter_mut().find(same)?;
+        unread.records = unread.records.saturating_sub(records);
+        Some(unread.row.clone())
+    }
+
+    /// Drops what of it is on the disk only. How many records.
+    pub fn drop_unread(&mut self, reason: Reason) -> u64 {
+        let mut dropped = 0;
+        for unread in self.unread.drain(..).filter(|unread| unread.records > 0) {
+            unread.row.drop_queued(unread.records, reason);
+            dropped += unread.records;
+        }
+        dropped
+    }
+}
+
+/// What the front of the queue gives.
+#[derive(Debug)]
+pub enum Front {
+    /// These entries; they count as under way now.
+    Taken(Vec<Waiting>),
+    /// Too little; the oldest waits for more for so long.
+    Lingers(Duration),
+    /// More has to be read from the disk first.
+    Unread,
+    /// Nothing waits.
+    Empty,
+    /// Nothing can come any more.
+    Ended,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Takes no more entries.
+    pub is_closed: bool,
+    /// Gives no more entries.
+    pub is_abandoned: bool,
+    /// The thread that writes must end.
+    pub is_stopping: bool,
+    /// The disk has no room at the moment.
+    pub is_short: bool,
+    /// The number of the next entry.
+    pub next_sequence: u64,
+    /// What waits for the disk, and what is being written: its bytes in files and in memory.
+    pub pending: VecDeque<Pending>,
+    /// Bytes in files of all that is not committed.
+    pub pending_stored_bytes: u64,
+    /// Bytes in memory of all that is not committed.
+    pub pending_memory_bytes: usize,
+    /// The oldest that wait, in memory.
+    pub ready: VecDeque<Waiting>,
+    /// Their bytes in memory.
+    pub ready_bytes: usize,
+    /// Where the first entry behind `ready` stands, if there are any on the disk only.
+    pub read_at: Option<Place>,
+    /// All entries below are in `ready` or were taken or dropped.
+    pub read_until: u64,
+    /// When the newest entry that was ever ready was queued, unix milliseconds.
+    pub read_ms: i64,
+    /// The cursor that was written last.
+    pub written_cursor: u64,
+    /// The segment where that stands.
+    pub cursor_segment: Option<u64>,
+    /// Taken, not settled.
+    pub under_way: BTreeMap<u64, UnderWay>,
+    /// Those of them that came back and must be taken again.
+    pub returned: BTreeSet<u64>,
+    /// The segments, the oldest first.
+    pub segments: VecDeque<Segment>,
+}
+
+impl State {
+    /// The lowest number that is not settled.
+    pub fn cursor(&self) -> u64 {
+        let under_way = self.under_way.keys().next().copied();
+        let ready = self.ready.front().map(|waiting| waiting.sequence);
+        under_way.into_iter().chain(ready).fold(self.read_until, u64::min)
+    }
+
+    /// Bytes of all files.
+    pub fn disk_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.file_bytes).sum()
+    }
+
+    /// Whether nothing on the disk is needed any more.
+    pub fn is_settled(&self) -> bool {
+        self.ready.is_empty() && self.read_at.is_none() && self.under_way.is_empty()
+    }
+
+    /// Records that wait.
+    pub fn waiting_records(&self) -> u64 {
+        let pending: u64 = self.pending.iter().map(Pending::records).sum();
+        let ready: u64 = self.ready.iter().map(Waiting::records).sum();
+        let returned = self.returned.iter().filter_map(|sequence| self.under_way.get(sequence));
+        let unread = self.segments.iter().flat_map(|segment| &segment.unread);
+        pending + ready + returned.map(|entry| entry.records).sum::<u64>() + unread.map(|u| u.records).sum::<u64>()
+    }
+
+    /// When the oldest that waits was queued, unix milliseconds: exactly if it is in memory, else no
+    /// earlier than that.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        let ready = self.ready.front().map(|waiting| waiting.queued_ms);
+        let unread = self.read_at.map(|_| self.read_ms);
+        ready.or(unread).or(self.pending.front().map(|pending| pending.queued_ms))
+    }
+
+    /// Whether an entry that takes so many bytes in files and in memory has room.
+    pub fn has_room(&self, stored_bytes: u64, memory_bytes: usize, options: &DiskQueueOptions) -> bool {
+        let is_idle = self.pending_stored_bytes == 0;
+        if !is_idle && self.pending_memory_bytes.saturating_add(memory_bytes) > options.pending_bytes {
+            return false;
+        }
+        if options.when_full == WhenFull::DropOldest {
+            return true;
+        }
+        let more = self.pending_stored_bytes.saturating_add(stored_bytes);
+        let fits = self.disk_bytes().saturating_add(more) <= options.limit_bytes;
+        let fits_all = options.shared.as_ref().is_none_or(|shared| shared.has_room(more));
+        // When nothing else is there, what takes up the disk can go.
+        let is_alone = is_idle && self.is_settled();
+        let is_alone_in_all = options.shared.as_ref().is_none_or(|shared| shared.used_bytes() <= self.disk_bytes());
+        !self.is_short && (fits || is_alone) && (fits_all || (is_alone && is_alone_in_all))
+    }
+
+    /// Adds an entry to what waits for the disk.
+    pub fn add_pending(&mut self, pending: Pending) {
+        self.pending_stored_bytes += pending.stored_bytes;
+        self.pending_memory_bytes += pending.payload.size_bytes();
+        self.pending.push_back(pending);
+    }
+
+    /// Counts an entry out that is on the disk now, or given up.
+    pub fn count_out(&mut self, pending: &Pending) {
+        self.pending_stored_bytes = self.pending_stored_bytes.saturating_sub(pending.stored_bytes);
+        self.pending_memory_bytes = self.pending_memory_bytes.saturating_sub(pending.payload.size_bytes());
+    }
+
+    /// A segment by its number.
+    pub fn segment(&mut self, number: u64) -> Option<&mut Segment> {
+        let at = self.segments.binary_search_by_key(&number, |segment| segment.number).ok()?;
+        self.segments.get_mut(at)
+    }
+
+    /// An entry stands on the disk. The receipt that its source waits for.
+    pub fn commit(&mut self, pending: Pending, place: Place, head_bytes: usize) -> Receipt {
+        self.count_out(&pending);
+        let records = pending.records();
+        let Pending { sequence, origin, payload, receipt, row, queued_ms, since, stored_bytes, .. } = pending;
+        let end = place.offset + stored_bytes;
+        let waiting = Waiting { sequence, place, end, origin, payload, row, queued_ms, since };
+        let fits = self.ready_bytes.saturating_add(waiting.memory_bytes()) <= head_bytes;
+        if let Some(segment) = self.segment(place.segment) {
+            let first = segment.sequences.map_or(sequence, |(first, _)| first);
+            segment.sequences = Some((first, sequence));
+            segment.newest_ms = segment.newest_ms.max(queued_ms);
+        }
+        if self.read_at.is_none() && fits {
+            self.make_ready(waiting);
+            return receipt;
+        }
+        self.read_at.get_or_insert(place);
+        if let Some(segment) = self.segment(place.segment) {
+            segment.add_unread(&waiting.origin, waiting.payload.signal(), &waiting.row, records);
+        }
+        receipt
+    }
+
+    /// An entry is in memory and can be taken.
+    pub fn make_ready(&mut self, waiting: Waiting) {
+        self.read_until = waiting.sequence + 1;
+        self.read_ms = waiting.queued_ms;
+        self.ready_bytes += waiting.memory_bytes();
+        self.ready.push_back(waiting);
+    }
+
+    /// An entry that came back is in memory again, in its place.
+    pub fn make_ready_again(&mut self, waiting: Waiting) {
+        self.under_way.remove(&waiting.sequence);
+        self.returned.remove(&waiting.sequence);
+        self.ready_bytes += waiting.memory_bytes();
+        let at = self.ready.partition_point(|other| other.sequence < waiting.sequence);
+        self.ready.insert(at, waiting);
+    }
+
+    fn pop_ready(&mut self) -> Option<Waiting> {
+        let waiting = self.ready.pop_front()?;
+        self.ready_bytes = self.ready_bytes.saturating_sub(waiting.memory_bytes());
+        Some(waiting)
+    }
+
+    /// Drops entries at the front of `ready` as long as they meet a condition. How many records.
+    pub fn drop_ready_while(&mut self, reason: Reason, condition: impl Fn(&Waiting) -> bool) -> u64 {
+        let mut dropped = 0;
+        while self.ready.front().is_some_and(&condition) {
+            let Some(waiting) = self.pop_ready() else { break };
+            waiting.row.drop_queued(waiting.records(), reason);
+            dropped += waiting.records();
+        }
+        dropped
+    }
+
+    /// The first entries that can travel together, if they fill a request or have waited long enough.
+    /// Those queued before `expired_ms` are dropped.
+    pub fn grab(&mut self, limits: TakeLimits, expired_ms: Option<i64>) -> Front {
+        if let Some(expired_ms) = expired_ms {
+            self.drop_ready_while(Reason::Expired, |waiting| waiting.queued_ms < expired_ms);
+        }
+        if self.is_abandoned {
+            return Front::Ended;
+        }
+        if !self.returned.is_empty() {
+            return Front::Unread;
+        }
+        let Some(first) = self.ready.front() else {
+            return match self.read_at {
+                Some(_) => Front::Unread,
+                None if self.is_closed && self.pending_stored_bytes == 0 => Front::Ended,
+                None => Front::Empty,
+            };
+        };
+        let (origin, signal, since) = (first.origin.clone(), first.payload.signal(), first.since);
+        let (mut count, mut records, mut bytes) = (0, 0, 0);
+        let mut is_full = self.is_closed && self.read_at.is_none();
+        for waiting in &self.ready {
+            records += waiting.payload.len();
+            bytes += waiting.payload.size_bytes();
+            let fits = records <= limits.records && bytes <= limits.bytes;
+            if waiting.origin != origin || waiting.payload.signal() != signal || (count > 0 && !fits) {
+                is_full = true;
+                break;
+            }
+            count += 1;
+        }
+        if !is_full && records < limits.records && bytes < limits.bytes {
+            if self.read_at.is_some() {
+                return Front::Unread;
+            }
+            let left = limits.linger.saturating_sub(since.elapsed());
+            if !limits.linger.is_zero() && !left.is_zero() {
+                return Front::Lingers(left);
+            }
+        }
+        let mut taken = Vec::with_capacity(count);
+        for _ in 0..count {
+            let Some(waiting) = self.pop_ready() else { break };
+            let records = waiting.records();
+            waiting.row.take(records);
+            let under_way = UnderWay { place: waiting.place, end: waiting.end, records, row: waiting.row.clone() };
+            self.under_way.insert(waiting.sequence, under_way);
+            taken.push(waiting);
+        }
+        Front::Taken(taken)
+    }
+
+    /// What became of an entry that was taken.
+    pub fn settle(&mut self, sequence: u64, verdict: Verdict) {
+        match verdict {
+            Verdict::Delivered | Verdict::Refused => {
+                self.under_way.remove(&sequence);
+            }
+            // It stays on the disk, not settled, and is found when the queue is opened again.
+            Verdict::Retry if self.is_closed => {}
+            Verdict::Retry => {
+                if let Some(entry) = self.under_way.get(&sequence) {
+                    entry.row.put_back(entry.records);
+                    self.returned.insert(sequence);
+                }
+            }
+        }
+    }
+
+    /// Drops all that waits in a segment and those before it. How many records.
+    pub fn drop_segment(&mut self, number: u64, reason: Reason) -> u64 {
+        let mut dropped = self.drop_ready_while(reason, |waiting| waiting.place.segment <= number);
+        if self.read_at.is_none_or(|place| place.segment > number) {
+            return dropped;
+        }
+        // It may have been removed meanwhile, after everything in it was read and settled.
+        if let Some(segment) = self.segment(number) {
+            dropped += segment.drop_unread(reason);
+            let until = segment.sequences.map_or(0, |(_, last)| last.saturating_add(1));
+            self.read_until = self.read_until.max(until);
+        }
+        let next = self.segments.iter().find(|segment| segment.number > number && segment.sequences.is_some());
+        self.read_at = next.map(|next| Place { segment: next.number, offset: 0 });
+        dropped
+    }
+
+    /// The segments that nobody needs any more.
+    pub fn settled_segments(&self) -> Vec<u64> {
+        let waits_from = self.ready.front().map_or(self.read_until, |waiting| waiting.sequence);
+        let is_settled = |segment: &&Segment| {
+            segment.is_sealed
+                && segment.sequences.is_none_or(|(first, last)| {
+                    last < waits_from && self.under_way.range(first..=last).next().is_none()
+                })
+        };
+        self.segments.iter().filter(is_settled).map(|segment| segment.number).collect()
+    }
+}

@@ -1,0 +1,301 @@
+//! What a folder holds, found by its headers: for opening a queue, and for people who look at one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use weir_model::Signal;
+
+use crate::disk::{Disk, Listed};
+use crate::queue::durable::cipher::KeyId;
+use crate::queue::durable::record::Place;
+use crate::queue::durable::segment::{
+    self, BEGINNING_BYTES, Beginning, EntryHeader, HEADERS_CHUNK_BYTES, PAYLOADS_CHUNK_BYTES, Scan,
+};
+
+/// Why a queue cannot be opened: what a person has to decide. Damage is no reason.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder cannot be made or listed, or a file of it not be opened.
+    #[error("cannot open {}: {source}; make it readable and writable for the user that runs weir", path.display())]
+    Io {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A segment of a later version.
+    #[error("{} was written by a later version of weir (format {version}); use that version or move the file away", path.display())]
+    Newer {
+        /// The segment.
+        path: PathBuf,
+        /// Its format.
+        version: u32,
+    },
+    /// A segment that is encrypted with another key.
+    #[error("{} is encrypted with another key than the configured one; configure the key that it was written with, or move the file away to give its records up", path.display())]
+    Key {
+        /// The segment.
+        path: PathBuf,
+    },
+}
+
+/// Bytes of a segment that are no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment.
+    pub path: PathBuf,
+    /// Where they begin.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+    /// The end of a write that was never finished; nobody was told that it is stored.
+    pub is_torn: bool,
+    /// How many records were there, where the header still says it.
+    pub records: Option<u32>,
+}
+
+/// What waits of one origin and one signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The source.
+    pub origin: Arc<str>,
+    /// The signal.
+    pub signal: Signal,
+    /// Entries.
+    pub entries: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes in the files.
+    pub bytes: u64,
+}
+
+/// What stands in one segment.
+#[derive(Clone, Debug)]
+pub struct SegmentSurvey {
+    /// Its number.
+    pub number: u64,
+    /// Its length.
+    pub file_bytes: u64,
+    /// Whether its payloads are encrypted; `None` if its beginning is damaged.
+    pub is_encrypted: Option<bool>,
+    /// Its entries, settled ones included.
+    pub entries: u64,
+    /// What waits in it.
+    pub waiting: Vec<Found>,
+    /// When its oldest waiting entry was queued, unix milliseconds.
+    pub oldest_ms: Option<i64>,
+    /// When its newest entry was queued, unix milliseconds.
+    pub newest_ms: Option<i64>,
+    /// The sequences of its first and last entry.
+    pub sequences: Option<(u64, u64)>,
+    /// Where its first waiting entry stands.
+    pub(super) first_waiting: Option<u64>,
+    /// Where it ends, a torn end left out.
+    pub(super) end: u64,
+    /// Offsets of entries whose payload is damaged.
+    pub(super) damaged: Vec<u64>,
+    pub(super) key: Option<KeyId>,
+}
+
+/// What a folder holds.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// Entries below this sequence are settled.
+    pub cursor: u64,
+    /// The segment where the cursor stands.
+    pub(super) cursor_segment: Option<u64>,
+    /// The segments, the oldest first.
+    pub segments: Vec<SegmentSurvey>,
+    /// What is damaged.
+    pub damage: Vec<Damage>,
+}
+
+impl Survey {
+    /// What waits, by origin and signal.
+    pub fn waiting(&self) -> Vec<Found> {
+        let mut sums: Vec<Found> = Vec::new();
+        for found in self.segments.iter().flat_map(|segment| &segment.waiting) {
+            add(&mut sums, found);
+        }
+        sums
+    }
+
+    /// When the oldest waiting entry was queued, unix milliseconds.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.segments.iter().filter_map(|segment| segment.oldest_ms).min()
+    }
+}
+
+fn add(sums: &mut Vec<Found>, found: &Found) {
+    match sums.iter_mut().find(|sum| sum.signal == found.signal && sum.origin == found.origin) {
+        Some(sum) => {
+            sum.entries += found.entries;
+            sum.records += found.records;
+            sum.bytes += found.bytes;
+        }
+        None => sums.push(found.clone()),
+    }
+}
+
+/// How closely to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// At headers only.
+    Headers,
+    /// At the payloads of the newest segment too: only there may be a write that was never finished.
+    Newest,
+    /// At every byte.
+    Everything,
+}
+
+/// Looks at a folder, changing nothing.
+///
+/// # Errors
+/// [`OpenError`] if the folder cannot be listed, a file not be opened, or the format is a later one.
+pub fn survey(disk: &dyn Disk, folder: &Path, depth: Depth) -> Result<Survey, OpenError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    };
+    let listed = disk.list(folder).map_err(failed(folder))?;
+    let mut files: Vec<(u64, u64)> =
+        listed.iter().filter_map(|Listed { name, bytes }| Some((segment::number(name)?, *bytes))).collect();
+    files.sort_unstable();
+    let newest = newest_cursor(disk, folder, &files)?;
+    let (cursor_segment, cursor) = newest.map_or((None, 0), |(segment, cursor)| (Some(segment), cursor));
+    let mut survey = Survey { cursor, cursor_segment, ..Survey::default() };
+    let mut floor = survey.cursor;
+    for (at, (number, file_bytes)) in files.iter().enumerate() {
+        let is_newest = at + 1 == files.len();
+        let looks = depth == Depth::Everything || (depth == Depth::Newest && is_newest);
+        let mut walk = Walk { disk, folder, looks_at_payloads: looks, floor, damage: &mut survey.damage };
+        let segment = walk.segment(*number, *file_bytes)?;
+        floor = floor.max(segment.sequences.map_or(0, |(_, last)| last.saturating_add(1)));
+        survey.segments.push(segment);
+    }
+    Ok(survey)
+}
+
+/// The cursor that was written last, and its segment: every segment begins with one and they only
+/// advance.
+fn newest_cursor(disk: &dyn Disk, folder: &Path, files: &[(u64, u64)]) -> Result<Option<(u64, u64)>, OpenError> {
+    for (number, file_bytes) in files.iter().rev() {
+        let Some(mut scan) = open(disk, folder, *number, *file_bytes, HEADERS_CHUNK_BYTES)?.1 else { continue };
+        let mut newest = None;
+        while let Some(found) = scan.find() {
+            if let segment::Found::Cursor(cursor) = found {
+                newest = newest.max(Some(cursor));
+            }
+        }
+        if let Some(newest) = newest {
+            return Ok(Some((*number, newest)));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens a segment; no scan if the disk cannot read it at all.
+pub fn open(
+    disk: &dyn Disk,
+    folder: &Path,
+    number: u64,
+    end: u64,
+    chunk_bytes: usize,
+) -> Result<(Beginning, Option<Scan>), OpenError> {
+    let path = segment::path(folder, number);
+    let file = match disk.open(&path) {
+        Ok(file) => file,
+        Err(error) if is_lost(&error) => return Ok((Beginning::Damaged, None)),
+        Err(source) => return Err(OpenError::Io { path, source }),
+    };
+    let beginning = segment::read_beginning(&*file);
+    if let Beginning::Newer(version) = beginning {
+        return Err(OpenError::Newer { path, version });
+    }
+    let from = Place { segment: number, offset: 0 };
+    Ok((beginning, Some(Scan::new(file, from, end, chunk_bytes))))
+}
+
+/// Whether an error says that the disk does not have a file any more, now or later.
+pub fn is_lost(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::EIO)
+}
+
+struct Walk<'a> {
+    disk: &'a dyn Disk,
+    folder: &'a Path,
+    looks_at_payloads: bool,
+    /// Entries below are settled, or were found before.
+    floor: u64,
+    damage: &'a mut Vec<Damage>,
+}
+
+impl Walk<'_> {
+    fn segment(&mut self, number: u64, file_bytes: u64) -> Result<SegmentSurvey, OpenError> {
+        let chunk = if self.looks_at_payloads { PAYLOADS_CHUNK_BYTES } else { HEADERS_CHUNK_BYTES };
+        let (beginning, scan) = open(self.disk, self.folder, number, file_bytes, chunk)?;
+        let key = if let Beginning::Known(key) = beginning { Some(key) } else { None };
+        let mut segment = SegmentSurvey {
+            number,
+            file_bytes,
+            is_encrypted: key.map(|key| key != KeyId::default()),
+            entries: 0,
+            waiting: Vec::new(),
+            oldest_ms: None,
+            newest_ms: None,
+            sequences: None,
+            first_waiting: None,
+            end: file_bytes,
+            damaged: Vec::new(),
+            key,
+        };
+        let Some(mut scan) = scan else {
+            self.report(number, 0, file_bytes, false, None);
+            return Ok(segment);
+        };
+        if key.is_none() {
+            let bytes = file_bytes.min(BEGINNING_BYTES as u64);
+            self.report(number, 0, bytes, bytes == file_bytes, None);
+        }
+        while let Some(found) = scan.find() {
+            match found {
+                segment::Found::Entry(entry) => self.entry(&mut segment, &mut scan, &entry),
+                segment::Found::Cursor(_) => {}
+                segment::Found::Damage { offset, bytes, is_torn } => {
+                    if is_torn {
+                        segment.end = offset;
+                    }
+                    self.report(number, offset, bytes, is_torn, None);
+                }
+            }
+        }
+        Ok(segment)
+    }
+
+    fn entry(&mut self, segment: &mut SegmentSurvey, scan: &mut Scan, entry: &EntryHeader) {
+        segment.entries += 1;
+        let (first, last) = segment.sequences.unwrap_or((entry.sequence, entry.sequence));
+        segment.sequences = Some((first.min(entry.sequence), last.max(entry.sequence)));
+        segment.newest_ms = segment.newest_ms.max(Some(entry.queued_ms));
+        if self.looks_at_payloads && scan.stored(entry).is_none() {
+            segment.damaged.push(entry.place.offset);
+            let (offset, bytes) = (entry.place.offset, entry.stored_bytes());
+            self.report(entry.place.segment, offset, bytes, false, Some(entry.records));
+            return;
+        }
+        if entry.sequence < self.floor {
+            return;
+        }
+        self.floor = entry.sequence + 1;
+        segment.first_waiting.get_or_insert(entry.place.offset);
+        segment.oldest_ms = Some(segment.oldest_ms.map_or(entry.queued_ms, |oldest| oldest.min(entry.queued_ms)));
+        let (origin, signal, records) = (entry.origin.clone(), entry.signal, u64::from(entry.records));
+        add(&mut segment.waiting, &Found { origin, signal, entries: 1, records, bytes: entry.stored_bytes() });
+    }
+
+    fn report(&mut self, number: u64, offset: u64, bytes: u64, is_torn: bool, records: Option<u32>) {
+        let path = segment::path(self.folder, number);
+        self.damage.push(Damage { path, offset, bytes, is_torn, records });
+    }
+}

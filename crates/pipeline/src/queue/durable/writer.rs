@@ -1,0 +1,370 @@
+//! The writing side: what came since the last write goes to the disk as one group, by one write and
+//! one sync. Then its sources hear of it.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use weir_model::{Receipt, Verdict};
+
+use crate::disk::DiskFile;
+use crate::ledger::Reason;
+use crate::options::WhenFull;
+use crate::queue::durable::core::Core;
+use crate::queue::durable::options::SyncPolicy;
+use crate::queue::durable::record::{Header, Kind, Place};
+use crate::queue::durable::segment;
+use crate::queue::durable::state::{Pending, Segment, State};
+
+/// Most bytes of one write, and no more than a segment; unless a single entry is longer.
+const GROUP_BYTES: u64 = 8 << 20;
+/// How long the queue waits before it asks a full disk again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How often it looks for entries that are too old.
+const LOOK_FOR_OLD: Duration = Duration::from_secs(1);
+/// The shortest interval between two cursors that are written for their own sake.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+/// Nothing to do until something comes.
+const UNTIL_WOKEN: Duration = Duration::from_secs(3600);
+
+/// The segment that is written.
+#[derive(Debug)]
+pub struct Active {
+    /// Its number.
+    pub number: u64,
+    file: Arc<dyn DiskFile>,
+    /// Where the next write begins.
+    pub length: u64,
+    /// Whether there is more in it than cursors.
+    pub has_entries: bool,
+    /// Whether its name is on the disk.
+    is_listed: bool,
+}
+
+/// What only the writing side knows.
+#[derive(Debug)]
+pub struct Writer {
+    /// The segment that is written, if there is one.
+    pub active: Option<Active>,
+    next_number: u64,
+    /// Headers of a group.
+    headers: Vec<u8>,
+    /// When a cursor was written last, or could not be.
+    pub cursor_written: Instant,
+}
+
+/// What was written.
+#[derive(Debug)]
+pub struct Written {
+    segment: u64,
+    /// Where the entries of the group stand.
+    places: Vec<Place>,
+    /// Where it ends.
+    end: u64,
+}
+
+/// What became of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrote {
+    /// There was none.
+    Nothing,
+    /// It is on the disk, or its sources were told that it is not.
+    Group,
+    /// The disk has no room; it waits.
+    NoRoom,
+}
+
+impl Writer {
+    /// A writer that begins with a segment of that number when there is something to write.
+    pub fn new(next_number: u64) -> Self {
+        Self { active: None, next_number, headers: Vec::new(), cursor_written: Instant::now() }
+    }
+}
+
+impl Core {
+    /// Writes until it is told to stop.
+    pub fn run(&self) {
+        loop {
+            let wrote = self.write_pending();
+            self.keep_house(false);
+            if wrote == Wrote::Group {
+                continue;
+            }
+            // Looked at under the lock that is given up while waiting, so that no push is missed.
+            let state = self.state();
+            if wrote == Wrote::Nothing && !state.pending.is_empty() {
+                continue;
+            }
+            if state.is_stopping {
+                break;
+            }
+            let pause = self.pause(wrote, &state);
+            drop(self.work.wait_timeout(state, pause));
+        }
+        self.give_up_pending();
+        self.keep_house(true);
+    }
+
+    /// How long there is nothing to do, unless something comes.
+    fn pause(&self, wrote: Wrote, state: &State) -> Duration {
+        if wrote == Wrote::NoRoom || state.is_short {
+            return ASK_AGAIN;
+        }
+        if state.cursor() != state.written_cursor {
+            return self.options.cursor_interval.max(SHORTEST_PAUSE);
+        }
+        if self.options.max_age.is_some() { LOOK_FOR_OLD } else { UNTIL_WOKEN }
+    }
+
+    /// Writes what waits for the disk, as one group.
+    pub fn write_pending(&self) -> Wrote {
+        let mut writer = self.writer();
+        let group = self.next_group();
+        if group.is_empty() {
+            return Wrote::Nothing;
+        }
+        let bytes = group.iter().map(|pending| pending.stored_bytes).sum();
+        let has_room = self.make_room(&mut writer, bytes);
+        self.state().is_short = !has_room;
+        if !has_room {
+            self.wait_longer(group);
+            return Wrote::NoRoom;
+        }
+        match self.write(&mut writer, &group, bytes) {
+            Ok(written) => self.commit(group, &written),
+            Err(error) if is_full(&error) => {
+                self.state().is_short = true;
+                // Room for the group is made by the next attempt, from the oldest, if that is configured.
+                if self.options.when_full == WhenFull::DropOldest {
+                    self.drop_oldest(&mut writer);
+                }
+                self.wait_longer(group);
+                return Wrote::NoRoom;
+            }
+            Err(error) => {
+                let records: u64 = group.iter().map(Pending::records).sum();
+                tracing::error!(folder = %self.folder.display(), %error, records, "cannot store records; their sources are asked to send them again");
+                self.give_up(group, Reason::NotStored);
+            }
+        }
+        Wrote::Group
+    }
+
+    /// Takes the next group out; those whose sender gave up are dropped.
+    fn next_group(&self) -> Vec<Pending> {
+        let (mut group, mut withdrawn, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
+        let mut state = self.state();
+        while let Some(next) = state.pending.front() {
+            bytes = bytes.saturating_add(next.stored_bytes);
+            let is_full = bytes > GROUP_BYTES.min(self.options.segment_bytes) || self.options.sync == SyncPolicy::Each;
+            if is_full && !group.is_empty() {
+                break;
+            }
+            let Some(next) = state.pending.pop_front() else { break };
+            if next.receipt.is_withdrawn() { withdrawn.push(next) } else { group.push(next) }
+        }
+        drop(state);
+        self.give_up(withdrawn, Reason::Withdrawn);
+        group
+    }
+
+    /// Puts a group back to wait for the disk.
+    fn wait_longer(&self, group: Vec<Pending>) {
+        let mut state = self.state();
+        group.into_iter().rev().for_each(|pending| state.pending.push_front(pending));
+    }
+
+    /// Entries that never came to the disk.
+    fn give_up(&self, entries: Vec<Pending>, reason: Reason) {
+        let mut state = self.state();
+        for pending in &entries {
+            state.count_out(pending);
+            pending.row.drop_queued(pending.records(), reason);
+        }
+        drop(state);
+        // Told when nothing is locked: whoever hears of it may come back here.
+        entries.into_iter().for_each(|pending| pending.receipt.settle(Verdict::Retry));
+    }
+
+    fn give_up_pending(&self) {
+        let entries: Vec<Pending> = self.state().pending.drain(..).collect();
+        self.give_up(entries, Reason::Stopped);
+    }
+
+    /// A group is on the disk.
+    fn commit(&self, group: Vec<Pending>, written: &Written) {
+        let mut state = self.state();
+        if let Some(segment) = state.segment(written.segment) {
+            segment.end = written.end;
+        }
+        let committed = group.into_iter().zip(&written.places);
+        let receipts: Vec<Receipt> =
+            committed.map(|(pending, place)| state.commit(pending, *place, self.options.head_bytes)).collect();
+        drop(state);
+        receipts.into_iter().for_each(|receipt| receipt.settle(Verdict::Delivered));
+        self.changed.notify_one();
+    }
+
+    /// Writes a group and waits for the disk as configured. Without entries it notes the cursor.
+    pub fn write(&self, writer: &mut Writer, group: &[Pending], bytes: u64) -> io::Result<Written> {
+        let mut payloads = Vec::with_capacity(group.len());
+        for pending in group {
+            payloads.push(self.stored(pending)?);
+        }
+        self.begin_segment(writer, bytes)?;
+        let (cursor, written_cursor) = {
+            let state = self.state();
+            (state.cursor(), state.written_cursor)
+        };
+        let Writer { active: Some(active), headers, .. } = &mut *writer else { return Err(ErrorKind::NotFound.into()) };
+        let (number, before) = (active.number, active.length);
+        headers.clear();
+        if before == 0 {
+            headers.extend_from_slice(&segment::beginning(self.key_id));
+        }
+        if before == 0 || group.is_empty() || cursor != written_cursor {
+            let place = Place { segment: number, offset: before + headers.len() as u64 };
+            Header::cursor(cursor, (self.now_ms)()).write(headers, place);
+        }
+        let (mut places, mut ends, mut length) = (Vec::with_capacity(group.len()), Vec::new(), before);
+        length += headers.len() as u64;
+        for (pending, payload) in group.iter().zip(&payloads) {
+            let place = Place { segment: number, offset: length };
+            let start = headers.len();
+            self.header(pending, payload).write(headers, place);
+            length += (headers.len() - start + payload.len()) as u64;
+            places.push(place);
+            ends.push(headers.len());
+        }
+        let mut parts = Vec::with_capacity(2 * group.len() + 1);
+        let mut rest = headers.as_slice();
+        let mut start = 0;
+        for (end, payload) in ends.into_iter().zip(&payloads) {
+            let Some((part, after)) = rest.split_at_checked(end - start) else { break };
+            parts.extend([IoSlice::new(part), IoSlice::new(payload)]);
+            (rest, start) = (after, end);
+        }
+        parts.push(IoSlice::new(rest));
+        parts.retain(|part| !part.is_empty());
+        let written = active.file.append(&mut parts);
+        drop(parts);
+        self.appended(writer, written, length, !group.is_empty())?;
+        writer.cursor_written = Instant::now();
+        let mut state = self.state();
+        (state.written_cursor, state.cursor_segment) = (cursor, Some(number));
+        Ok(Written { segment: number, places, end: length })
+    }
+
+    /// After a write: waits for the disk as configured, and cuts off what is not whole.
+    fn appended(&self, writer: &mut Writer, written: io::Result<()>, length: u64, has_entries: bool) -> io::Result<()> {
+        let Some(active) = &mut writer.active else { return Err(ErrorKind::NotFound.into()) };
+        let path = segment::path(&self.folder, active.number);
+        if let Err(error) = written {
+            let is_cut = self.disk.truncate(&path, active.length).is_ok();
+            if !is_cut || !is_full(&error) {
+                self.seal(writer, if is_cut { 0 } else { length });
+            }
+            return Err(error);
+        }
+        let synced = self.sync(active);
+        if let Err(error) = synced {
+            // Nobody can tell what of it is on the disk, and no later sync will: it is written no more.
+            let is_cut = self.disk.truncate(&path, active.length).is_ok();
+            self.seal(writer, if is_cut { 0 } else { length });
+            return Err(error);
+        }
+        active.length = length;
+        active.has_entries |= has_entries;
+        let number = active.number;
+        self.measure(number, length);
+        Ok(())
+    }
+
+    fn sync(&self, active: &mut Active) -> io::Result<()> {
+        if self.options.sync == SyncPolicy::Never {
+            return Ok(());
+        }
+        active.file.sync()?;
+        if !active.is_listed {
+            self.disk.sync_folder(&self.folder)?;
+            active.is_listed = true;
+        }
+        Ok(())
+    }
+
+    /// A segment's length is known anew.
+    pub fn measure(&self, number: u64, file_bytes: u64) {
+        let mut state = self.state();
+        if let Some(segment) = state.segment(number) {
+            if let Some(shared) = &self.options.shared {
+                shared.change(segment.file_bytes, file_bytes);
+            }
+            segment.file_bytes = file_bytes;
+        }
+    }
+
+    /// The payload as it is stored.
+    fn stored(&self, pending: &Pending) -> io::Result<Bytes> {
+        let Some(key) = &self.options.key else { return Ok(pending.bytes.clone()) };
+        let mut authenticated = Vec::new();
+        self.header(pending, &[]).authenticated(&mut authenticated);
+        Ok(Bytes::from(key.seal(&authenticated, &pending.bytes)?))
+    }
+
+    fn header<'a>(&self, pending: &'a Pending, stored: &[u8]) -> Header<'a> {
+        let signal = pending.payload.signal();
+        Header {
+            kind: Kind::Entry { signal, encoding: pending.encoding, is_encrypted: self.options.key.is_some() },
+            sequence: pending.sequence,
+            queued_ms: pending.queued_ms,
+            // Both were checked when the entry came.
+            records: u32::try_from(pending.payload.len()).unwrap_or(u32::MAX),
+            origin: &pending.origin,
+            payload_bytes: u32::try_from(stored.len()).unwrap_or(u32::MAX),
+            payload_crc: crc32c::crc32c(stored),
+        }
+    }
+
+    /// Makes sure that there is a segment with room for so many bytes.
+    fn begin_segment(&self, writer: &mut Writer, bytes: u64) -> io::Result<()> {
+        let is_long = |active: &Active| active.has_entries && active.length + bytes > self.options.segment_bytes;
+        if writer.active.as_ref().is_some_and(is_long) {
+            self.seal(writer, 0);
+        }
+        if writer.active.is_some() {
+            return Ok(());
+        }
+        let number = writer.next_number;
+        let file = self.disk.create(&segment::path(&self.folder, number));
+        // Also if that failed: the name may be taken.
+        writer.next_number += 1;
+        self.state().segments.push_back(Segment::new(number));
+        match file {
+            Ok(file) => {
+                writer.active = Some(Active { number, file, length: 0, has_entries: false, is_listed: false });
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(segment) = self.state().segment(number) {
+                    segment.is_sealed = true;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the segment that is written; its file may be longer than what is stored in it.
+    pub fn seal(&self, writer: &mut Writer, file_bytes: u64) {
+        let Some(active) = writer.active.take() else { return };
+        self.measure(active.number, active.length.max(file_bytes));
+        if let Some(segment) = self.state().segment(active.number) {
+            segment.is_sealed = true;
+        }
+    }
+}
+
+/// Whether an error says that there is no room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}

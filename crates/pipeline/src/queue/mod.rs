@@ -1,0 +1,120 @@
+//! The queue in front of every exporter, bounded in bytes.
+//!
+//! [`MemoryQueue`] is not durable, so it never settles a receipt: a batch's receipt travels
+//! through it and is settled when the exporter's backend has the batch. [`DiskQueue`] settles the
+//! receipt once the batch is synced and hands out one of its own that moves its cursor.
+
+mod durable;
+mod memory;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+use weir_model::Batch;
+
+use crate::ledger::{Reason, Row};
+
+pub use durable::{
+    Damage, DiskQueue, DiskQueueOptions, Exported, Found, Key, OpenError, OpenReport, SegmentSurvey, SharedQuota,
+    Survey, SyncPolicy, export, inspect, verify,
+};
+pub use memory::MemoryQueue;
+
+/// A batch for one exporter, and the row of the ledger that it is counted in.
+#[derive(Debug)]
+pub struct Entry {
+    /// The batch.
+    pub batch: Batch,
+    /// Its row.
+    pub row: Arc<Row>,
+    /// When it came.
+    pub since: Instant,
+}
+
+/// An entry taken from a queue; its bytes count against the queue's bound until it is dropped.
+#[derive(Debug)]
+pub struct Taken {
+    /// The entry.
+    pub entry: Entry,
+    /// Keeps the bytes accounted for.
+    pub hold: Arc<Hold>,
+}
+
+/// Bytes of a queue's bound that are in use.
+#[derive(Debug)]
+pub struct Hold {
+    bytes: usize,
+    used: Arc<AtomicUsize>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+/// How much one take may bring.
+#[derive(Clone, Copy, Debug)]
+pub struct TakeLimits {
+    /// Most records.
+    pub records: usize,
+    /// Most bytes.
+    pub bytes: usize,
+    /// How long the oldest may wait for more when there is less.
+    pub linger: Duration,
+}
+
+/// What waits in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Records that wait.
+    pub records: u64,
+    /// Bytes that wait or are under way.
+    pub bytes: usize,
+    /// The bound in bytes.
+    pub limit_bytes: usize,
+    /// Age of the oldest that waits.
+    pub oldest: Option<Duration>,
+}
+
+/// A bounded queue of batches for one exporter.
+pub trait Queue: Send + Sync {
+    /// Whether a batch of this size would be taken now without dropping another.
+    fn has_room(&self, bytes: usize) -> bool;
+
+    /// Takes an entry, counting it as accepted.
+    ///
+    /// # Errors
+    /// Why it was not taken: [`Reason::QueueFull`] or, once closed, [`Reason::Stopped`]. The entry is dropped.
+    fn push(&self, entry: Entry) -> Result<(), Reason>;
+
+    /// Waits for entries of one origin and one signal that can travel together; `None` when the
+    /// queue is closed and empty. Takes at least one entry, however large.
+    fn take(&self, limits: TakeLimits) -> BoxFuture<'_, Option<Vec<Taken>>>;
+
+    /// Takes no more; what waits can still be taken.
+    fn close(&self);
+
+    /// Takes no more and drops all that waits, counting it.
+    fn abandon(&self, reason: Reason);
+
+    /// What waits.
+    fn status(&self) -> QueueStatus;
+}
+
+/// An exporter as sources see it.
+pub struct Outlet {
+    /// Its instance name.
+    pub name: Arc<str>,
+    /// Its queue.
+    pub queue: Arc<dyn Queue>,
+}
+
+impl std::fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outlet").field("name", &self.name).finish()
+    }
+}
