@@ -20,6 +20,10 @@ pub fn rows(loaded: &Loaded, watched: &Watched) -> Vec<Row> {
         }
         not_watched.extend(watching.not_watched.iter().map(|(what, why)| format!("{what}: {why}")));
     }
+    let listening = loaded.plan.listening();
+    // What tails files listens nowhere.
+    let tails = listening.iter().filter(|(_, addresses)| addresses.is_empty());
+    rows.extend(tails.map(|(name, _)| ("watching", name.to_string())));
     let runs = |kind: &str| {
         loaded.settings.integrations.iter().any(|block| block.kind == kind)
             || watched.iter().any(|(name, _)| name.split('/').next() == Some(kind))
@@ -33,8 +37,8 @@ pub fn rows(loaded: &Loaded, watched: &Watched) -> Vec<Row> {
         not_watched.push(format!("{}: not configured (`weir integrations show NAME` says how)", off.join(", ")));
     }
     rows.extend(not_watched.into_iter().map(|line| ("not watching", line)));
-    for (name, addresses) in loaded.plan.listening() {
-        if &*name != "api" {
+    for (name, addresses) in &listening {
+        if &**name != "api" && !addresses.is_empty() {
             rows.push(("receiving", format!("{name}: {}", addresses.join(", "))));
         }
     }
