@@ -62,7 +62,7 @@ pub struct Config {
     /// Most labels of one sample; a target that exposes more counts as down. Without it there is no limit.
     #[schemars(range(min = 1))]
     pub label_limit: Option<usize>,
-    /// Most bytes of one answer, after decompression too, by default 64 MiB. A target that sends more is cut off and counts as down.
+    /// Most bytes of one answer, after decompression too, by default 32 MiB. A target that sends more is cut off and counts as down.
     pub body_limit: ByteSize,
     /// Headers of every request, by default none.
     pub headers: BTreeMap<String, Secret>,
@@ -98,7 +98,7 @@ impl Default for Config {
             concurrency: 64,
             sample_limit: None,
             label_limit: None,
-            body_limit: ByteSize::from_mebibytes(64),
+            body_limit: ByteSize::from_mebibytes(32),
             headers: BTreeMap::new(),
             bearer_token: None,
             username: None,
