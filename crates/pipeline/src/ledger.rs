@@ -1,6 +1,6 @@
 //! The ledger: where every record is, exact to the record.
 //!
-//! For each source, exporter and signal, `accepted = delivered + queued + in flight + dropped`.
+//! For each source, exporter and signal, `accepted = delivered + queued + in flight + dead-lettered + dropped`.
 //! Every change of state is one call that moves records from one column to another under one lock,
 //! so a snapshot always adds up; [`Counts::difference`] ≠ 0 is an error of Weir and shows as one.
 
@@ -81,6 +81,9 @@ pub struct Counts {
     pub queued: u64,
     /// In a request under way, or waiting to be sent again.
     pub in_flight: u64,
+    /// Refused for good and kept as dead letters. What is replayed is accepted anew, from the source
+    /// [`DEAD_LETTERS`].
+    pub dead_lettered: u64,
     /// Not delivered, by reason.
     pub dropped: BTreeMap<Reason, u64>,
 }
@@ -93,8 +96,8 @@ impl Counts {
 
     /// What does not add up: 0 unless Weir has an error.
     pub fn difference(&self) -> i128 {
-        let kept = i128::from(self.delivered) + i128::from(self.queued) + i128::from(self.in_flight);
-        i128::from(self.accepted) - kept - i128::from(self.dropped_total())
+        let kept = [self.delivered, self.queued, self.in_flight, self.dead_lettered, self.dropped_total()];
+        i128::from(self.accepted) - kept.into_iter().map(i128::from).sum::<i128>()
     }
 }
 
@@ -161,6 +164,14 @@ impl Row {
         });
     }
 
+    /// From a request to the dead letters.
+    pub fn dead_letter(&self, records: u64) {
+        self.change(|c| {
+            c.in_flight = c.in_flight.saturating_sub(records);
+            c.dead_lettered += records;
+        });
+    }
+
     /// From the queue to nowhere.
     pub fn drop_queued(&self, records: u64, reason: Reason) {
         self.change(|c| {
@@ -169,6 +180,85 @@ impl Row {
         });
     }
 }
+
+/// What became of the records of one entry that a queue on disk gave out: the queue folds it into
+/// what its log keeps, once the entry is behind its cursor.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<Settled>);
+
+/// Records that are settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// The backend has them.
+    pub delivered: u64,
+    /// They are dead letters.
+    pub dead_lettered: u64,
+    /// They were dropped, by reason.
+    pub dropped: BTreeMap<Reason, u64>,
+}
+
+impl Tally {
+    fn change(&self, change: impl FnOnce(&mut Settled)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What was settled of the entry so far.
+    pub fn settled(&self) -> Settled {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Where the records of one taken entry are counted: in their row, and for their queue if that
+/// outlives the process.
+#[derive(Clone, Debug)]
+pub struct Account {
+    row: Arc<Row>,
+    tally: Option<Arc<Tally>>,
+}
+
+impl Account {
+    /// Counts in a row alone.
+    pub fn of(row: Arc<Row>) -> Self {
+        Self { row, tally: None }
+    }
+
+    /// Counts in a row and for the entry's queue.
+    pub fn with_tally(row: Arc<Row>, tally: Arc<Tally>) -> Self {
+        Self { row, tally: Some(tally) }
+    }
+
+    /// The row.
+    pub fn row(&self) -> &Arc<Row> {
+        &self.row
+    }
+
+    fn tally(&self, change: impl FnOnce(&mut Settled)) {
+        if let Some(tally) = &self.tally {
+            tally.change(change);
+        }
+    }
+
+    /// From a request to the backend.
+    pub fn deliver(&self, records: u64) {
+        self.row.deliver(records);
+        self.tally(|settled| settled.delivered += records);
+    }
+
+    /// From a request to the dead letters.
+    pub fn dead_letter(&self, records: u64) {
+        self.row.dead_letter(records);
+        self.tally(|settled| settled.dead_lettered += records);
+    }
+
+    /// From a request to nowhere.
+    pub fn drop_in_flight(&self, records: u64, reason: Reason) {
+        self.row.drop_in_flight(records, reason);
+        self.tally(|settled| *settled.dropped.entry(reason).or_default() += records);
+    }
+}
+
+/// The source of dead letters that are replayed.
+pub const DEAD_LETTERS: &str = "dead_letters";
 
 /// Which row: source, exporter, signal.
 pub type Key = (Arc<str>, Arc<str>, Signal);

@@ -6,10 +6,12 @@
 //! - [`intake`]: where sources hand in batches; [`route`]: which exporters get them
 //! - [`disk`]: the file operations of what is kept over restarts, real and simulated
 //! - [`schedule`]: polls; [`queue`], [`worker`], [`backoff`], [`temporality`]: delivery
+//! - [`dead_letters`]: what backends refused for good
 //! - [`ledger`], [`health`], [`telemetry`]: where every record is, how everybody feels; [`itself`]: that as metrics
 //! - [`pipeline`]: all of it assembled, started and stopped
 
 pub mod backoff;
+pub mod dead_letters;
 pub mod disk;
 pub mod health;
 pub mod intake;

@@ -220,8 +220,9 @@ impl Starting {
         let exporter: Arc<dyn DynExport> = Arc::from(exporter);
         self.exporters.push(Exporter { outlet: outlet.clone(), signals: exporter.takes().signals });
         self.pipeline.outlets.push(outlet);
-        let worker = Worker { name, exporter, queue, options, board: telemetry.health.clone(), attempts };
-        self.pipeline.workers.spawn(worker.run(self.pipeline.abandon.clone()));
+        let board = telemetry.health.clone();
+        let worker = Worker { name, exporter, queue, options, board, attempts, dead_letters: None };
+        self.pipeline.workers.spawn(worker.run(CancellationToken::new(), self.pipeline.abandon.clone()));
     }
 
     fn schedule(

@@ -64,6 +64,35 @@ pub struct Attempts {
     pub succeeded: AtomicU64,
     /// Requests that were not.
     pub failed: AtomicU64,
+    /// Requests that may be under way at once, as the worker has found out.
+    pub in_flight_limit: AtomicU64,
+    /// Until when nothing is sent, unix milliseconds; 0 = it is.
+    pub paused_until_ms: AtomicU64,
+    last_error: Mutex<Option<LastError>>,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// In words.
+    pub text: String,
+    /// When, unix milliseconds.
+    pub time_ms: u64,
+}
+
+impl Attempts {
+    /// A request failed.
+    pub fn failed_because(&self, why: &str) {
+        let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let time_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let error = LastError { text: why.to_owned(), time_ms };
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// Why the last request failed that did.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What Weir knows about itself. One per pipeline, shared by all its parts.

@@ -14,8 +14,9 @@ use weir_model::metrics::Temporality;
 use weir_model::{DecodeError, Payload, Receipt, Records, Signal, Verdict};
 
 use crate::backoff::Backoff;
+use crate::dead_letters::DeadLetters;
 use crate::health::Board;
-use crate::ledger::{Reason, Row};
+use crate::ledger::{Account, Reason};
 use crate::options::ExportOptions;
 use crate::outcome::{Outcome, Refused};
 use crate::queue::{Hold, Queue, TakeLimits, Taken};
@@ -51,13 +52,15 @@ pub struct Worker {
     pub board: Arc<Board>,
     /// What it has done.
     pub attempts: Arc<Attempts>,
+    /// Where records go that the backend refuses for good; without it they are dropped and counted.
+    pub dead_letters: Option<Arc<DeadLetters>>,
 }
 
 /// A part of a delivery: one payload, its receipt and the row it is counted in.
 struct Part {
     payload: Payload,
     receipt: Receipt,
-    row: Arc<Row>,
+    account: Account,
     since: Instant,
     /// Whether its temporality was converted. Sent again, the same points would be out of order
     /// and give nothing, so this part is delivered even if its sender gave up waiting.
@@ -74,7 +77,7 @@ impl Part {
     }
 
     fn delivered(self) {
-        self.row.deliver(self.records());
+        self.account.deliver(self.records());
         self.receipt.settle(Verdict::Delivered);
     }
 
@@ -85,8 +88,8 @@ impl Part {
 
     /// The backend took all but so many records. Those of the pieces of one batch add up.
     fn partly_refused(self, refused: u64, why: &str) {
-        self.row.deliver(self.records() - refused);
-        self.row.drop_in_flight(refused, Reason::Refused);
+        self.account.deliver(self.records() - refused);
+        self.account.drop_in_flight(refused, Reason::Refused);
         let before = self.refused_before.as_ref().map_or(0, |before| before.fetch_add(refused, Ordering::Relaxed));
         self.receipt.refuse(before + refused, why);
     }
@@ -108,9 +111,9 @@ impl Part {
             return Some(self);
         }
         let left = records.select(|position| later.binary_search(&position).is_ok());
-        self.row.deliver(self.records().saturating_sub(refused + later.len() as u64));
+        self.account.deliver(self.records().saturating_sub(refused + later.len() as u64));
         if refused > 0 {
-            self.row.drop_in_flight(refused, Reason::Refused);
+            self.account.drop_in_flight(refused, Reason::Refused);
             let before = self.refused_before.get_or_insert_default().fetch_add(refused, Ordering::Relaxed);
             self.receipt.split().refuse(before + refused, why);
         }
@@ -125,15 +128,18 @@ impl Part {
 
     /// Dropped by Weir, and the source must send again if it can.
     fn given_up(self, reason: Reason) {
-        self.row.drop_in_flight(self.records(), reason);
+        self.account.drop_in_flight(self.records(), reason);
         self.receipt.settle(Verdict::Retry);
     }
 }
 
 impl Worker {
-    /// Delivers until the queue is closed and empty. When `abandon` is cancelled, everything that
-    /// is not delivered yet is counted as stopped.
-    pub async fn run(self, abandon: CancellationToken) {
+    /// Delivers until the queue is closed and empty. When `release` is cancelled it takes no more, ends
+    /// what is under way and gives back the rest, so that another worker can go on; when `abandon` is
+    /// cancelled it lets go at once: a queue on disk keeps what is not delivered, of one in memory it
+    /// is counted as stopped.
+    pub async fn run(self, release: CancellationToken, abandon: CancellationToken) {
+        let _ = &release;
         let takes = self.exporter.takes();
         let in_flight = if takes.ordered { 1 } else { self.options.max_in_flight.max(1) };
         let limits = TakeLimits {
@@ -175,12 +181,12 @@ impl Worker {
 
     /// An entry as this exporter wants it; `None` if nothing of it is left to deliver.
     fn prepare(&self, taken: Taken, converter: Option<&Mutex<Converter>>) -> Option<Part> {
-        let Taken { entry, hold } = taken;
+        let Taken { batch, account, since, hold } = taken;
         let mut part = Part {
-            payload: entry.batch.payload,
-            receipt: entry.batch.receipt,
-            row: entry.row,
-            since: entry.since,
+            payload: batch.payload,
+            receipt: batch.receipt,
+            account,
+            since,
             converted: false,
             refused_before: None,
             _hold: hold,
@@ -195,14 +201,14 @@ impl Worker {
         match convert(&mut converter, part.payload) {
             Ok((payload, converted)) => (part.payload, part.converted) = (payload, converted),
             Err(error) => {
-                part.row.drop_in_flight(before, Reason::NotEncodable);
+                part.account.drop_in_flight(before, Reason::NotEncodable);
                 part.receipt.refuse(before, &error.to_string());
                 return None;
             }
         }
         let left_out = before.saturating_sub(part.records());
         if left_out > 0 {
-            part.row.drop_in_flight(left_out, Reason::Temporality);
+            part.account.drop_in_flight(left_out, Reason::Temporality);
         }
         if part.payload.is_empty() {
             part.receipt.settle(Verdict::Delivered);
@@ -453,7 +459,7 @@ fn halve(mut parts: Vec<Part>, why: &str) -> Option<(Vec<Part>, Vec<Part>)> {
     let half = |records: Records| Part {
         payload: Payload::from_records(records),
         receipt: part.receipt.split(),
-        row: part.row.clone(),
+        account: part.account.clone(),
         since: part.since,
         converted: part.converted,
         refused_before: Some(refused_before.clone()),

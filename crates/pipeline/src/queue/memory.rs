@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use weir_model::Verdict;
 
-use crate::ledger::Reason;
+use crate::ledger::{Account, Reason};
 use crate::options::WhenFull;
 use crate::queue::{Entry, Hold, Queue, QueueStatus, TakeLimits, Taken};
 
@@ -25,8 +25,15 @@ pub struct MemoryQueue {
 
 #[derive(Debug, Default)]
 struct State {
-    entries: VecDeque<Taken>,
+    entries: VecDeque<Waiting>,
     closed: bool,
+}
+
+/// An entry that waits.
+#[derive(Debug)]
+struct Waiting {
+    entry: Entry,
+    hold: Arc<Hold>,
 }
 
 /// What the front of a queue gives.
@@ -53,14 +60,14 @@ impl MemoryQueue {
     /// The first entries that can travel together, if they fill a request or have waited long enough.
     fn grab(&self, limits: TakeLimits) -> Front {
         let mut state = self.lock();
-        let Some(Taken { entry: first, .. }) = state.entries.front() else {
+        let Some(Waiting { entry: first, .. }) = state.entries.front() else {
             return if state.closed { Front::Ended } else { Front::Empty };
         };
         let (origin, signal, since) = (first.batch.origin.clone(), first.batch.payload.signal(), first.since);
         let (mut count, mut records, mut bytes) = (0, 0, 0);
         let mut full = state.closed;
-        for taken in &state.entries {
-            let batch = &taken.entry.batch;
+        for waiting in &state.entries {
+            let batch = &waiting.entry.batch;
             records += batch.payload.len();
             bytes += batch.payload.size_bytes();
             let fits = records <= limits.records && bytes <= limits.bytes;
@@ -77,11 +84,12 @@ impl MemoryQueue {
                 return Front::Lingers(left);
             }
         }
-        let taken: Vec<Taken> = state.entries.drain(..count).collect();
-        for taken in &taken {
-            taken.entry.row.take(taken.entry.batch.payload.len() as u64);
-        }
-        Front::Taken(taken)
+        let take = |Waiting { entry, hold }: Waiting| {
+            let Entry { batch, row, since } = entry;
+            row.take(batch.payload.len() as u64);
+            Taken { batch, account: Account::of(row), since, hold }
+        };
+        Front::Taken(state.entries.drain(..count).map(take).collect())
     }
 }
 
@@ -104,14 +112,14 @@ impl Queue for MemoryQueue {
         }
         while self.used.load(Ordering::Acquire).saturating_add(bytes) > self.limit_bytes {
             // What is under way cannot be dropped, so the loop ends when nothing waits.
-            let Some(Taken { entry: oldest, .. }) = state.entries.pop_front() else { break };
+            let Some(Waiting { entry: oldest, .. }) = state.entries.pop_front() else { break };
             oldest.row.drop_queued(oldest.batch.payload.len() as u64, Reason::QueueFull);
             displaced.push(oldest.batch.receipt);
         }
         entry.row.accept(entry.batch.payload.len() as u64);
         self.used.fetch_add(bytes, Ordering::AcqRel);
         let hold = Arc::new(Hold { bytes, used: self.used.clone() });
-        state.entries.push_back(Taken { entry, hold });
+        state.entries.push_back(Waiting { entry, hold });
         drop(state);
         self.changed.notify_one();
         // Dropped as configured: sent again, they would only displace newer ones.
@@ -136,6 +144,18 @@ impl Queue for MemoryQueue {
         })
     }
 
+    fn is_durable(&self) -> bool {
+        false
+    }
+
+    fn give_back(&self, taken: Taken) {
+        let Taken { batch, account, since, hold } = taken;
+        let row = account.row().clone();
+        row.put_back(batch.payload.len() as u64);
+        self.lock().entries.push_front(Waiting { entry: Entry { batch, row, since }, hold });
+        self.changed.notify_one();
+    }
+
     fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();
@@ -147,8 +167,8 @@ impl Queue for MemoryQueue {
             state.closed = true;
             std::mem::take(&mut state.entries)
         };
-        for taken in entries {
-            taken.entry.row.drop_queued(taken.entry.batch.payload.len() as u64, reason);
+        for waiting in entries {
+            waiting.entry.row.drop_queued(waiting.entry.batch.payload.len() as u64, reason);
         }
     }
 

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use weir_model::Batch;
 
-use crate::ledger::{Reason, Row};
+use crate::ledger::{Account, Reason, Row};
 
 pub use durable::{
     Damage, DiskQueue, DiskQueueOptions, Exported, Found, Key, OpenError, OpenReport, SegmentSurvey, SharedQuota,
@@ -37,8 +37,12 @@ pub struct Entry {
 /// An entry taken from a queue; its bytes count against the queue's bound until it is dropped.
 #[derive(Debug)]
 pub struct Taken {
-    /// The entry.
-    pub entry: Entry,
+    /// The batch. What its receipt means depends on the queue: see [`Queue::is_durable`].
+    pub batch: Batch,
+    /// Where its records are counted.
+    pub account: Account,
+    /// When it came.
+    pub since: Instant,
     /// Keeps the bytes accounted for.
     pub hold: Arc<Hold>,
 }
@@ -95,10 +99,19 @@ pub trait Queue: Send + Sync {
     /// queue is closed and empty. Takes at least one entry, however large.
     fn take(&self, limits: TakeLimits) -> BoxFuture<'_, Option<Vec<Taken>>>;
 
+    /// Whether it outlives the process. Then the receipt of a taken entry is the queue's own: settled
+    /// as retry the entry is taken again, or, once the queue is closed, found at the next start; so what
+    /// is dropped on purpose is settled as delivered. Otherwise it is the source's.
+    fn is_durable(&self) -> bool;
+
+    /// An entry comes back that was taken and of which nothing was settled: it is taken again, before
+    /// all others.
+    fn give_back(&self, taken: Taken);
+
     /// Takes no more; what waits can still be taken.
     fn close(&self);
 
-    /// Takes no more and drops all that waits, counting it.
+    /// Takes and gives no more. A queue in memory drops all that waits, counting it; one on disk keeps it.
     fn abandon(&self, reason: Reason);
 
     /// What waits.

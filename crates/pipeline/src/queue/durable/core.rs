@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use weir_model::{Batch, Encoding, Receipt, Verdict};
 
 use crate::disk::Disk;
-use crate::ledger::{Ledger, Reason};
+use crate::ledger::{Account, Ledger, Reason};
 use crate::queue::durable::cipher::{self, KeyId};
 use crate::queue::durable::options::DiskQueueOptions;
 use crate::queue::durable::reader::Reader;
@@ -213,7 +213,7 @@ impl Core {
             let bytes = payload.size_bytes();
             self.taken.fetch_add(bytes, Ordering::AcqRel);
             let hold = Arc::new(Hold { bytes, used: self.taken.clone() });
-            Taken { entry: Entry { batch: Batch { origin, payload, receipt }, row, since }, hold }
+            Taken { batch: Batch { origin, payload, receipt }, account: Account::of(row), since, hold }
         };
         taken.into_iter().map(hand_out).collect()
     }

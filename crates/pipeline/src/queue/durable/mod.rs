@@ -40,6 +40,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
+use weir_model::Verdict;
 
 use crate::disk::Disk;
 use crate::ledger::{Ledger, Reason};
@@ -141,6 +142,15 @@ impl Queue for DiskQueue {
                 }
             }
         })
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn give_back(&self, taken: Taken) {
+        // Its own receipt brings it back.
+        taken.batch.receipt.settle(Verdict::Retry);
     }
 
     fn close(&self) {

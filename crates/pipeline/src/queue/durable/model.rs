@@ -253,7 +253,7 @@ impl Trial {
                 Front::Taken(taken) => {
                     let signal = taken[0].payload.signal();
                     for taken in life.core.hand_out(taken) {
-                        let batch = &taken.entry.batch;
+                        let batch = &taken.batch;
                         let id = id_of(&batch.payload.wire().unwrap().bytes);
                         assert_eq!(self.fates[&id], Fate::Stored, "{id} is not in the queue");
                         assert_eq!((&*batch.origin, batch.payload.signal()), (origin_of(id), signal));
@@ -280,16 +280,16 @@ impl Trial {
             return;
         }
         let (id, taken) = life.held.swap_remove(self.random.usize(..life.held.len()));
-        let records = taken.entry.batch.payload.len() as u64;
+        let records = taken.batch.payload.len() as u64;
         match verdict {
-            Verdict::Delivered => taken.entry.row.deliver(records),
-            Verdict::Refused => taken.entry.row.drop_in_flight(records, Reason::Refused),
+            Verdict::Delivered => taken.account.deliver(records),
+            Verdict::Refused => taken.account.drop_in_flight(records, Reason::Refused),
             Verdict::Retry => drop(life.returned.insert(id)),
         }
         if verdict != Verdict::Retry {
             self.fates.insert(id, Fate::Settled);
         }
-        taken.entry.batch.receipt.settle(verdict);
+        taken.batch.receipt.settle(verdict);
     }
 
     fn keep_house(&mut self, life: &Life) {

@@ -101,10 +101,10 @@ impl Fixture {
             if taken.is_empty() {
                 return payloads;
             }
-            for Taken { entry, .. } in taken {
-                entry.row.deliver(entry.batch.payload.len() as u64);
-                payloads.push(entry.batch.payload.wire().unwrap().bytes.clone());
-                entry.batch.receipt.settle(Verdict::Delivered);
+            for Taken { batch, account, .. } in taken {
+                account.deliver(batch.payload.len() as u64);
+                payloads.push(batch.payload.wire().unwrap().bytes.clone());
+                batch.receipt.settle(Verdict::Delivered);
             }
         }
     }
@@ -149,12 +149,12 @@ fn what_was_not_settled_is_found_again_and_counted_again() {
     (0..10).for_each(|at| queue.store(text(at), 2));
     let taken = queue.take(TakeLimits { records: 8, ..ALL });
     assert_eq!(taken.len(), 4);
-    for (at, Taken { entry, .. }) in taken.into_iter().enumerate() {
+    for (at, Taken { batch, account, .. }) in taken.into_iter().enumerate() {
         // The third is still under way, so the fourth comes again too.
         if at != 2 {
-            entry.batch.receipt.settle(Verdict::Delivered);
+            batch.receipt.settle(Verdict::Delivered);
         } else {
-            std::mem::forget(entry.batch.receipt);
+            std::mem::forget(batch.receipt);
         }
     }
     queue.core.keep_house(true);
@@ -203,9 +203,9 @@ fn memory_is_bounded_whatever_waits() {
     let limits = TakeLimits { records: 3, ..ALL };
     for at in 0..200_u8 {
         let taken = queue.take(TakeLimits { records: 1, ..limits });
-        assert_eq!(taken[0].entry.batch.payload.wire().unwrap().bytes, big(at));
+        assert_eq!(taken[0].batch.payload.wire().unwrap().bytes, big(at));
         assert!(queue.core.state().ready_bytes <= 20_000);
-        taken.into_iter().for_each(|taken| taken.entry.batch.receipt.settle(Verdict::Delivered));
+        taken.into_iter().for_each(|taken| taken.batch.receipt.settle(Verdict::Delivered));
     }
     queue.core.keep_house(true);
     assert_eq!(queue.core.state().segments.len(), 1, "what is settled is removed");
@@ -346,7 +346,7 @@ fn a_full_queue_refuses_or_drops_its_oldest_and_never_exceeds_its_bound() {
             }
             assert!(queue.core.state().disk_bytes() <= 20_000);
         }
-        under_way.into_iter().for_each(|taken| taken.entry.batch.receipt.settle(Verdict::Delivered));
+        under_way.into_iter().for_each(|taken| taken.batch.receipt.settle(Verdict::Delivered));
         let dropped = queue.dropped(Reason::QueueFull);
         let left = queue.drain();
         assert_eq!(2 * (left.len() as u64 + 1) + dropped, 2 * stored);
@@ -479,7 +479,7 @@ fn people_can_look_at_a_queue() {
     let queue = open(&disk, DiskQueueOptions { segment_bytes: 300, ..options() });
     (0..10).for_each(|at| queue.store(text(at), 2));
     let taken = queue.take(LIMITS);
-    taken.into_iter().for_each(|taken| taken.entry.batch.receipt.settle(Verdict::Delivered));
+    taken.into_iter().for_each(|taken| taken.batch.receipt.settle(Verdict::Delivered));
     queue.core.keep_house(true);
     let found = inspect(&disk, &folder()).unwrap();
     assert_eq!(
@@ -524,7 +524,7 @@ async fn on_a_real_disk_batches_survive_the_queue() {
     let limits = TakeLimits { records: 60, bytes: 1 << 20, linger: Duration::from_secs(600) };
     let taken = queue.take(limits).await.unwrap();
     assert_eq!(taken.len(), 60);
-    taken.into_iter().for_each(|taken| taken.entry.batch.receipt.settle(Verdict::Delivered));
+    taken.into_iter().for_each(|taken| taken.batch.receipt.settle(Verdict::Delivered));
     assert_eq!(queue.status().records, 40);
     drop(queue);
     let (queue, ledger, report) = real(folder.path(), options());
@@ -533,8 +533,8 @@ async fn on_a_real_disk_batches_survive_the_queue() {
     queue.close();
     let mut found = Vec::new();
     while let Some(taken) = queue.take(limits).await {
-        found.extend(taken.iter().map(|taken| taken.entry.batch.payload.wire().unwrap().bytes.clone()));
-        taken.into_iter().for_each(|taken| taken.entry.batch.receipt.settle(Verdict::Delivered));
+        found.extend(taken.iter().map(|taken| taken.batch.payload.wire().unwrap().bytes.clone()));
+        taken.into_iter().for_each(|taken| taken.batch.receipt.settle(Verdict::Delivered));
     }
     assert_eq!(found, texts(60..100));
 }
@@ -571,7 +571,7 @@ fn measure_batches_of_512_logs_through_the_disk() {
             while delivered < batches {
                 for taken in runtime.block_on(queue.take(limits)).unwrap() {
                     delivered += 1;
-                    taken.entry.batch.receipt.settle(Verdict::Delivered);
+                    taken.batch.receipt.settle(Verdict::Delivered);
                 }
             }
         });
