@@ -99,6 +99,15 @@ impl Receipt {
         (Self { parts: vec![Arc::new(shared)], settled: false }, Claim { withdrawn })
     }
 
+    /// A receipt of which nobody hears the end, and the handle with which its source can still withdraw
+    /// the batch: it was told that its batch was taken already.
+    pub fn unheard() -> (Self, Claim) {
+        let withdrawn = Arc::new(AtomicBool::new(false));
+        let shared =
+            Shared { worst: AtomicU8::new(0), refused: Mutex::new(None), withdrawn: withdrawn.clone(), done: None };
+        (Self { parts: vec![Arc::new(shared)], settled: false }, Claim { withdrawn })
+    }
+
     /// A receipt that nobody waits for: the source cannot send again (a poll of the machine).
     pub fn unclaimed() -> Self {
         Self { parts: Vec::new(), settled: false }
@@ -141,6 +150,11 @@ impl Receipt {
     /// for an unclaimed receipt.
     pub fn is_withdrawn(&self) -> bool {
         !self.parts.is_empty() && self.parts.iter().all(|part| part.withdrawn.load(Ordering::Acquire))
+    }
+
+    /// Whether every source behind this receipt hears what becomes of its batch, and can act on it.
+    pub fn is_claimed(&self) -> bool {
+        !self.parts.is_empty() && self.parts.iter().all(|part| part.done.is_some())
     }
 
     fn put(&mut self, verdict: Verdict) {
@@ -267,6 +281,21 @@ mod tests {
         assert!(merged.is_withdrawn());
         assert!(!Receipt::unclaimed().is_withdrawn());
         merged.settle(Verdict::Retry);
+    }
+
+    #[test]
+    fn only_a_receipt_whose_end_every_source_hears_is_claimed() {
+        let (claimed, said) = receipt();
+        assert!(claimed.is_claimed() && claimed.split().is_claimed());
+        assert!(!Receipt::unclaimed().is_claimed());
+        let (unheard, claim) = Receipt::unheard();
+        assert!(!unheard.is_claimed());
+        claim.withdraw();
+        assert!(unheard.is_withdrawn(), "it can be withdrawn all the same");
+        let merged = Receipt::merge([claimed, unheard]);
+        assert!(!merged.is_claimed(), "one of the two would never hear of a refusal");
+        merged.settle(Verdict::Delivered);
+        assert_eq!(heard(&said), [Verdict::Retry], "the split that was dropped");
     }
 
     #[test]

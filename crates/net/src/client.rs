@@ -10,6 +10,8 @@ use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::answer_note;
+
 /// Options that every integration with an HTTP client understands.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -183,8 +185,11 @@ impl Client {
     where
         B: Into<reqwest::Body>,
     {
+        answer_note::begins();
         let request = reqwest::Request::try_from(request).map_err(|error| classify(&error))?;
-        self.inner.execute(request).await.map_err(|error| classify(&error))
+        let response = self.inner.execute(request).await.map_err(|error| classify(&error))?;
+        answer_note::head(response.status());
+        Ok(response)
     }
 
     /// Sends a request and reads at most `limit` bytes of the answer.
@@ -205,7 +210,9 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, headers, body: body.freeze() })
+        let answer = Answer { status, headers, body: body.freeze() };
+        answer_note::answer(&answer);
+        Ok(answer)
     }
 }
 
