@@ -59,7 +59,7 @@ async fn the_backends_retry_after_is_a_floor() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_reaches_the_sender_with_count_and_reason() {
-    let (pipeline, intake) = start(plan(vec![("one", patient(), Backend::scripted([never()]))])).await;
+    let (pipeline, intake) = start(plan(vec![("one", patient(), Backend::judging(|_| never()))])).await;
     assert_eq!(intake.offer(logs(["a", "b"])).await, Answer::Refused { records: 2, why: "bad data".into() });
     let counts = counts(&pipeline.stop().await, "one");
     assert_eq!((counts.delivered, dropped(&counts, Reason::Refused)), (0, 2));
