@@ -25,7 +25,7 @@ const LONGEST: Duration = Duration::from_secs(20);
 pub async fn check(plan: Plan) -> Vec<Finding> {
     let mut tasks = JoinSet::new();
     let mut order = Vec::new();
-    let telemetry = plan.telemetry.clone();
+    let telemetry = plan.telemetry().clone();
     for member in plan.members {
         let name = member.name().clone();
         if !matches!(member, Member::Off { .. }) {
@@ -59,7 +59,7 @@ async fn try_member(
         }
         Member::Receive { name, receiver } => {
             let intake =
-                weir_pipeline::Intake::new(name, Arc::default(), telemetry, weir_config::Acknowledge::Delivered);
+                weir_pipeline::Intake::new(name, weir_pipeline::route::Paths::default(), telemetry, weir_config::Acknowledge::Durable);
             let mut addresses = Vec::new();
             for mount in receiver.mounts(&intake) {
                 if let Err(error) = weir_net::bind(&mount.address).await {

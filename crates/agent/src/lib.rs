@@ -12,6 +12,7 @@
 
 mod agent_config_json;
 mod check;
+mod control_socket;
 mod docs;
 mod enrolment;
 mod explain;
@@ -28,7 +29,8 @@ pub use enrolment::{Enrolled, Enrolment, JoinFiles, Written};
 pub use explain::explain;
 pub use heartbeat::heartbeat_body;
 pub use kinds::{PLANNED, kinds};
-pub use load::{LoadError, Loaded, Program, SERVER_MEMBERS, Source, data_folder, load};
+pub use control_socket::{CONTROL_SOCKET, ControlSocket};
+pub use load::{LoadError, Loaded, Program, SERVER_MEMBERS, Source, data_folder, load, load_again};
 pub use registration::{Heartbeats, Registration, own_registration};
 pub use schema::schema;
 pub use system_information::{SystemInformation, system_information};

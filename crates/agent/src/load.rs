@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use weir_config::{Environment, Problems, Settings};
+use weir_pipeline::control::Control;
 use weir_pipeline::plan::{Input, Plan, default_block};
 use weir_pipeline::{Kind, Role};
 
@@ -135,6 +136,19 @@ pub fn data_folder(named: Option<&Path>, settings: &Settings) -> PathBuf {
 /// # Errors
 /// [`LoadError`] with all problems of the file.
 pub fn load(source: Source, program: Program, data: Option<&Path>) -> Result<Loaded, LoadError> {
+    load_again(source, program, data, Control::default())
+}
+
+/// Like [`load`], for the running pipeline that `control` belongs to.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(
+    source: Source,
+    program: Program,
+    data: Option<&Path>,
+    control: Control,
+) -> Result<Loaded, LoadError> {
     let name = source.name();
     let text = match &source {
         Source::Defaults => String::new(),
@@ -166,6 +180,7 @@ pub fn load(source: Source, program: Program, data: Option<&Path>) -> Result<Loa
         added,
         resource,
         data_folder: data_folder.as_path().into(),
+        control,
     };
     let plan = Plan::new(input).map_err(LoadError::Wrong)?;
     Ok(Loaded { source, settings, plan, host_name, console_added, data_folder })

@@ -46,7 +46,9 @@ pub use node::{KeyNode, Node, Value};
 pub use parse::Document;
 pub use problem::{InvalidValue, Problem, Problems};
 pub use secret::Secret;
-pub use settings::{Acknowledge, Agent, Block, Delivery, Limits, Route, Server, Settings, Signal};
+pub use settings::{
+    Acknowledge, Agent, Block, Delivery, Limits, QueueKind, Route, Server, Settings, Signal, SyncPolicy,
+};
 pub use size::ByteSize;
 pub use socket_address::SocketAddress;
 pub use text::{Text, text_values};

@@ -144,11 +144,25 @@ fn nowhere() -> Node {
 pub struct Limits {
     /// Memory for records on their way. Default: `128MiB`.
     pub memory: ByteSize,
+    /// Disk for the queues of all exporters together. Default: `8GiB`.
+    pub disk: ByteSize,
+    /// Bytes of the file system that queues leave free for others. Default: `256MiB`, at most a tenth of it.
+    pub disk_reserve: Option<ByteSize>,
+    /// Disk for records that backends refused for good; the oldest make room. Default: `256MiB`.
+    pub dead_letters: ByteSize,
+    /// How long records that backends refused for good are kept. Default: `30d`.
+    pub dead_letters_age: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: ByteSize::from_mebibytes(128) }
+        Limits {
+            memory: ByteSize::from_mebibytes(128),
+            disk: ByteSize::from_mebibytes(8 << 10),
+            disk_reserve: None,
+            dead_letters: ByteSize::from_mebibytes(256),
+            dead_letters_age: Duration::from_secs(30 * 24 * 3600),
+        }
     }
 }
 
@@ -156,18 +170,50 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Delivery {
-    /// When a receiver answers success. Default: `delivered`.
+    /// When a receiver answers success. Default: `durable`.
     pub acknowledge: Acknowledge,
+    /// Where records wait for an exporter that does not say it itself. Default: `disk`.
+    pub queue: QueueKind,
+    /// When a record counts as being on the disk. Default: `group`.
+    pub sync: SyncPolicy,
+    /// File with 32 bytes, in hexadecimal or as they are, that encrypt what waits on the disk (AES-256-GCM).
+    pub key_file: Option<PathBuf>,
+}
+
+/// Where records wait for their exporter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueKind {
+    /// On the disk, in the data folder: they survive crashes and restarts.
+    #[default]
+    Disk,
+    /// In memory: receivers answer only after delivery, and what was polled is lost in a crash.
+    Memory,
+}
+
+/// When a record that waits on the disk counts as safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SyncPolicy {
+    /// After a sync of its own.
+    Each,
+    /// After a sync that it shares with the batches that came while the one before was under way.
+    #[default]
+    Group,
+    /// At once: a crash of the process loses nothing, a crash of the machine may lose what the
+    /// operating system had not written yet.
+    Never,
 }
 
 /// When a receiver answers success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Acknowledge {
-    /// After every exporter has delivered the record.
+    /// As soon as nothing but a broken disk can lose the record: it is on the disk for every exporter,
+    /// or, where an exporter's queue is in memory, delivered.
     #[default]
-    Delivered,
-    /// As soon as the record is in the memory queue. It is lost if the process is killed.
+    Durable,
+    /// As soon as the record is in memory. It is lost if the process is killed at that moment.
     Queued,
 }
 

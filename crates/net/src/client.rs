@@ -1,7 +1,7 @@
 //! The HTTP client of exporters, scrapers and probes.
 
 use std::error::Error as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
@@ -125,6 +125,15 @@ impl Client {
     /// As [`Client::new`].
     pub fn http2(options: &HttpOptions) -> Result<Self, String> {
         Self::build(options, || reqwest::Client::builder().http2_prior_knowledge())
+    }
+
+    /// A client that reaches one server only, over its Unix socket, whatever host the addresses name.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn unix(socket: &Path) -> Result<Self, String> {
+        let options = HttpOptions { timeout: Duration::from_secs(600).into(), ..HttpOptions::default() };
+        Self::build(&options, || reqwest::Client::builder().unix_socket(socket).no_proxy())
     }
 
     fn build(options: &HttpOptions, new: impl Fn() -> reqwest::ClientBuilder) -> Result<Self, String> {

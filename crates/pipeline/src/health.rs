@@ -148,6 +148,11 @@ impl Board {
         self.set(name, State::Unhealthy, Some(reason));
     }
 
+    /// It is not there any more.
+    pub fn forget(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     /// Everybody's health.
     pub fn snapshot(&self) -> BTreeMap<Arc<str>, Health> {
         let board = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! Where sources hand in records, and what they may answer to whoever sent them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -41,19 +41,36 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// The delay that senders are asked for when a queue is full.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 
-/// The way of one source into the pipeline.
+/// The way of one source into the pipeline. A reload may lead it elsewhere at any time; a batch goes
+/// one way or the other.
 #[derive(Clone, Debug)]
 pub struct Intake {
     origin: Arc<str>,
-    paths: Arc<Paths>,
+    way: Arc<RwLock<Arc<Way>>>,
     telemetry: Arc<Telemetry>,
+}
+
+/// Where records go, and when their sender hears of it.
+#[derive(Debug)]
+struct Way {
+    paths: Paths,
     acknowledge: Acknowledge,
 }
 
 impl Intake {
     /// The intake of the source `origin`; the ledger of `telemetry` counts what no route takes.
-    pub fn new(origin: Arc<str>, paths: Arc<Paths>, telemetry: Arc<Telemetry>, acknowledge: Acknowledge) -> Self {
-        Self { origin, paths, telemetry, acknowledge }
+    pub fn new(origin: Arc<str>, paths: Paths, telemetry: Arc<Telemetry>, acknowledge: Acknowledge) -> Self {
+        Self { origin, way: Arc::new(RwLock::new(Arc::new(Way { paths, acknowledge }))), telemetry }
+    }
+
+    fn way(&self) -> Arc<Way> {
+        self.way.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Leads what comes from now on elsewhere. The guard tells when nothing is on the old way any more.
+    pub(crate) fn lead(&self, paths: Paths, acknowledge: Acknowledge) -> OldWay {
+        let mut way = self.way.write().unwrap_or_else(PoisonError::into_inner);
+        OldWay(std::mem::replace(&mut *way, Arc::new(Way { paths, acknowledge })))
     }
 
     /// Hands in records that somebody sent, and waits until they are as durable as configured.
@@ -65,7 +82,8 @@ impl Intake {
             return Answer::Stored;
         }
         let records = payload.len() as u64;
-        let paths = self.paths.of(payload.signal());
+        let way = self.way();
+        let paths = way.paths.of(payload.signal());
         if paths.is_empty() {
             return Answer::Refused { records, why: self.unrouted(&payload) };
         }
@@ -75,9 +93,9 @@ impl Intake {
             return not_taken(path, Reason::QueueFull);
         }
         let (sender, settled) = oneshot::channel();
-        let (receipt, claim) = match self.acknowledge {
+        let (receipt, claim) = match way.acknowledge {
             // The source may have gone: then nobody wants to know.
-            Acknowledge::Delivered => Receipt::with_claim(move |settled| drop(sender.send(settled))),
+            Acknowledge::Durable => Receipt::with_claim(move |settled| drop(sender.send(settled))),
             Acknowledge::Queued => Receipt::with_claim(|_| {}),
         };
         for (path, copy) in copies {
@@ -100,9 +118,11 @@ impl Intake {
             path.left_out(left_out);
         }
         receipt.settle(Verdict::Delivered);
-        match self.acknowledge {
+        let acknowledge = way.acknowledge;
+        drop(way);
+        match acknowledge {
             Acknowledge::Queued => Answer::Stored,
-            Acknowledge::Delivered => wait(settled, claim, records).await,
+            Acknowledge::Durable => wait(settled, claim, records).await,
         }
     }
 
@@ -113,7 +133,8 @@ impl Intake {
             return;
         }
         let records = payload.len() as u64;
-        let paths = self.paths.of(payload.signal());
+        let way = self.way();
+        let paths = way.paths.of(payload.signal());
         if paths.is_empty() {
             self.unrouted(&payload);
         }
@@ -149,6 +170,17 @@ impl Intake {
         let row = self.telemetry.ledger.row(&self.origin, &Arc::from("-"), payload.signal());
         row.accept_and_drop(payload.len() as u64, Reason::NoRoute);
         format!("no exporter takes {}; add one below `integrations:` or a route", payload.signal().name())
+    }
+}
+
+/// A way that was left.
+#[derive(Debug)]
+pub(crate) struct OldWay(Arc<Way>);
+
+impl OldWay {
+    /// Whether a batch may still be on it.
+    pub(crate) fn is_used(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 }
 

@@ -8,9 +8,11 @@
 //! - [`schedule`]: polls; [`queue`], [`worker`], [`backoff`], [`temporality`]: delivery
 //! - [`dead_letters`]: what backends refused for good
 //! - [`ledger`], [`health`], [`telemetry`]: where every record is, how everybody feels; [`itself`]: that as metrics
+//! - [`storage`]: the data folder; [`control`]: what others see of a pipeline, and ask of it
 //! - [`pipeline`]: all of it assembled, started and stopped
 
 pub mod backoff;
+pub mod control;
 pub mod dead_letters;
 pub mod disk;
 pub mod health;
@@ -27,6 +29,7 @@ pub mod queue;
 pub mod role;
 pub mod route;
 pub mod schedule;
+pub mod storage;
 pub mod telemetry;
 pub mod temporality;
 pub mod worker;

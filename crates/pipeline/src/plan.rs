@@ -1,6 +1,7 @@
 //! From settings to a plan: every block opened by its kind, every name in a route known. All
 //! problems of a file are found before anything starts.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,14 @@ use weir_config::{Acknowledge, Block, Node, Problem, Problems, Settings, Value};
 use weir_model::Signal;
 use weir_model::build::MetricsBuilder;
 
+use crate::control::Control;
 use crate::intake::Intake;
 use crate::keep::Keep;
 use crate::kind::{Kind, Open, Opened, Role};
 use crate::options::{CollectOptions, ExportOptions, LONGEST_POLL};
 use crate::role::{Context, Direct, DynCollect, DynExport, DynReceive, Export, Watching};
+use crate::route::Paths;
+use crate::storage::StoragePlan;
 use crate::telemetry::Telemetry;
 
 /// One integration, ready to be started.
@@ -66,6 +70,14 @@ impl Member {
         Member::Receive { name: Arc::from(name), receiver: Box::new(receiver) }
     }
 
+    /// The options of an exporter.
+    pub fn export_options(&self) -> Option<&ExportOptions> {
+        match self {
+            Member::Export { options, .. } => Some(options),
+            _ => None,
+        }
+    }
+
     /// The instance name.
     pub fn name(&self) -> &Arc<str> {
         match self {
@@ -87,6 +99,8 @@ pub struct RoutePlan {
     pub set: Vec<(String, String)>,
     /// Condition that records must meet.
     pub keep: Option<Keep>,
+    /// The same as it is written.
+    pub keep_text: Option<String>,
 }
 
 impl RoutePlan {
@@ -97,18 +111,36 @@ impl RoutePlan {
     }
 }
 
+/// What made an integration: while it stays the same, a reload does not touch what runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// Its role as people see it: what tails files collects, though it runs like a receiver.
+    pub role: Role,
+    /// The options of its block, variables filled in.
+    options: Node,
+    /// The interval of those without one of their own.
+    interval: Duration,
+    /// Resource attributes of the agent.
+    resource: Vec<(String, String)>,
+}
+
 /// Everything that is needed to start.
+#[derive(Default)]
 pub struct Plan {
     /// The integrations.
     pub members: Vec<Member>,
+    /// What made them, by instance name. Those that the program made have none and are never touched by a reload.
+    pub identities: BTreeMap<Arc<str>, Identity>,
     /// The routes; none = everything everywhere.
     pub routes: Vec<RoutePlan>,
     /// When receivers answer success.
     pub acknowledge: Acknowledge,
-    /// Memory for all queues.
+    /// Memory for records on their way.
     pub memory_bytes: usize,
-    /// What Weir knows about itself.
-    pub telemetry: Arc<Telemetry>,
+    /// Where records wait on the disk; without it everything is in memory.
+    pub storage: Option<StoragePlan>,
+    /// What others see of the pipeline, and ask of it.
+    pub control: Control,
 }
 
 /// What a plan is made from.
@@ -129,6 +161,8 @@ pub struct Input<'a> {
     pub resource: Vec<(String, String)>,
     /// Folder for what must survive a restart.
     pub data_folder: Arc<Path>,
+    /// What others see of the pipeline: a new one, or that of the running pipeline for a reload.
+    pub control: Control,
 }
 
 impl Plan {
@@ -138,9 +172,8 @@ impl Plan {
     /// All problems of the file, with their positions.
     pub fn new(input: Input<'_>) -> Result<Plan, Problems> {
         let (settings, kinds) = (input.settings, input.kinds);
-        let telemetry = Arc::new(Telemetry::default());
         let mut planning =
-            Planning { input: &input, telemetry: telemetry.clone(), members: Vec::new(), problems: Vec::new() };
+            Planning { input: &input, members: Vec::new(), identities: BTreeMap::new(), problems: Vec::new() };
         let unwritten: Vec<Block> = kinds
             .iter()
             .filter(|kind| kind.on_by_default && !settings.integrations.iter().any(|block| block.kind == kind.name()))
@@ -150,16 +183,23 @@ impl Plan {
             planning.block(block);
         }
         let routes = planning.routes();
-        let Planning { members, problems, .. } = planning;
+        let Planning { members, identities, problems, .. } = planning;
         let problems = input.problems.clone().and(Problems::new(problems));
         let plan = Plan {
             members,
+            identities,
             routes,
             acknowledge: settings.delivery.acknowledge,
             memory_bytes: usize::try_from(settings.limits.memory.bytes()).unwrap_or(usize::MAX),
-            telemetry,
+            storage: Some(StoragePlan::new(&input.data_folder, settings)),
+            control: input.control.clone(),
         };
         problems.or(plan)
+    }
+
+    /// What Weir knows about itself.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        self.control.telemetry()
     }
 
     /// What every collector found to watch.
@@ -176,7 +216,7 @@ impl Plan {
         let addresses = |member: &Member| match member {
             Member::Receive { name, receiver } => {
                 // Its routes are not used, so it does not matter where they lead.
-                let nowhere = Intake::new(name.clone(), Arc::default(), self.telemetry.clone(), self.acknowledge);
+                let nowhere = Intake::new(name.clone(), Paths::default(), self.telemetry().clone(), self.acknowledge);
                 let mounts = receiver.mounts(&nowhere);
                 Some((name.clone(), mounts.iter().map(|mount| mount.address.to_string()).collect()))
             }
@@ -194,8 +234,8 @@ pub fn default_block(kind: &str) -> Block {
 
 struct Planning<'a> {
     input: &'a Input<'a>,
-    telemetry: Arc<Telemetry>,
     members: Vec<Member>,
+    identities: BTreeMap<Arc<str>, Identity>,
     problems: Vec<Problem>,
 }
 
@@ -207,7 +247,7 @@ impl Planning<'_> {
             interval,
             timeout: interval.min(LONGEST_POLL),
             resource: self.input.resource.clone(),
-            telemetry: self.telemetry.clone(),
+            telemetry: self.input.control.telemetry().clone(),
             data_folder: self.input.data_folder.clone(),
         }
     }
@@ -234,6 +274,8 @@ impl Planning<'_> {
             return;
         }
         let context = self.context(&name);
+        let (options, interval, resource) = (block.node.clone(), context.interval, context.resource.clone());
+        self.identities.insert(name.clone(), Identity { role: kind.role, options, interval, resource });
         match kind.open(Open { file: self.input.file, block, context: &context }) {
             Ok(Opened::Collect(options, collector)) => {
                 let builder = MetricsBuilder::new(kind.name(), context.resource);
@@ -281,6 +323,7 @@ impl Planning<'_> {
                 to: route.to.clone(),
                 set: route.set.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
                 keep,
+                keep_text: route.keep.clone(),
             });
         }
         plans

@@ -99,7 +99,7 @@ impl Attempts {
 #[derive(Debug, Default)]
 pub struct Telemetry {
     /// Where every record is.
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     /// How every integration feels.
     pub health: Arc<Board>,
     polls: RwLock<BTreeMap<Arc<str>, Arc<Polls>>>,
@@ -112,9 +112,18 @@ impl Telemetry {
         self.polls.write().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone()
     }
 
-    /// An exporter was started.
+    /// An exporter was started, in the place of one of its name.
     pub fn exporter(&self, outlet: Arc<Outlet>, attempts: Arc<Attempts>) {
-        self.exporters.write().unwrap_or_else(PoisonError::into_inner).push((outlet, attempts));
+        let mut exporters = self.exporters.write().unwrap_or_else(PoisonError::into_inner);
+        exporters.retain(|(other, _)| other.name != outlet.name);
+        exporters.push((outlet, attempts));
+    }
+
+    /// An integration is not there any more. Its rows of the ledger stay.
+    pub fn forget(&self, name: &str) {
+        self.health.forget(name);
+        self.polls.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.exporters.write().unwrap_or_else(PoisonError::into_inner).retain(|(outlet, _)| &*outlet.name != name);
     }
 
     /// The exporters that were started.

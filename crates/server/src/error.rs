@@ -107,6 +107,11 @@ impl ApiError {
         error
     }
 
+    /// Names the field that is wrong, and what was expected there.
+    pub fn set_field(&mut self, path: impl Into<String>, expected: impl Into<String>) {
+        (self.body.field, self.body.expected) = (Some(path.into()), Some(expected.into()));
+    }
+
     /// The same error, with the delay after which it is worth to come again.
     pub fn after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);

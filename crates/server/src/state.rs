@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use weir_metadata::Metadata;
+use weir_pipeline::control::Control;
 use weir_pipeline::telemetry::Telemetry;
 use weir_pipeline::{Intake, Watching};
 use weir_store::Store;
@@ -47,6 +48,8 @@ pub struct State {
     pub metadata: Metadata,
     /// Ledger and health of the pipeline that the server is part of.
     pub telemetry: Arc<Telemetry>,
+    /// What the pipeline shows, and what can be asked of it.
+    pub control: Control,
     /// The live table of hosts.
     pub hosts: HostTable,
     /// Alerts as they come, for those who listen at the WebSocket.
@@ -57,13 +60,14 @@ pub struct State {
 
 impl State {
     /// The state of a server that is about to start.
-    pub fn new(options: Options, store: Store, metadata: Metadata, telemetry: Arc<Telemetry>) -> Arc<State> {
+    pub fn new(options: Options, store: Store, metadata: Metadata, control: Control) -> Arc<State> {
         Arc::new(State {
             options,
             started_ms: now_ms(),
             store,
             metadata,
-            telemetry,
+            telemetry: control.telemetry().clone(),
+            control,
             hosts: HostTable::default(),
             alert_feed: AlertFeed::default(),
             limiter: Limiter::default(),

@@ -16,7 +16,7 @@ use weir_config::Acknowledge;
 use weir_metadata::{Location, Metadata, NewKey, Scopes};
 use weir_pipeline::Intake;
 use weir_pipeline::route::Paths;
-use weir_pipeline::telemetry::Telemetry;
+use weir_pipeline::control::Control;
 use weir_store::Store;
 
 use crate::state::{App, Options, State, now_ms};
@@ -79,9 +79,10 @@ impl TestServer {
         let store = Store::open(&folder.path().join("store"), weir_store::Options::default()).expect("store");
         let location = Location::Sqlite(folder.path().join("metadata.sqlite"));
         let metadata = Metadata::open(&location).await.expect("metadata");
-        let telemetry = Arc::new(Telemetry::default());
-        let intake = Intake::new("api".into(), Arc::new(Paths::default()), telemetry.clone(), Acknowledge::Delivered);
-        let app = App { state: State::new(options, store, metadata, telemetry), intake };
+        let control = Control::default();
+        let telemetry = control.telemetry().clone();
+        let intake = Intake::new("api".into(), Paths::default(), telemetry.clone(), Acknowledge::Durable);
+        let app = App { state: State::new(options, store, metadata, control), intake };
         TestServer { router: crate::api::router(app.clone()), app, _folder: folder }
     }
 

@@ -3,15 +3,17 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::time::Instant;
-use weir_agent::{Enrolment, Heartbeats, JoinFiles, Pipeline, Program, Source, Written};
+use weir_agent::{Enrolment, JoinFiles, Program, Source, Written};
 use weir_config::{Endpoint, Secret};
-use weir_pipeline::telemetry::Telemetry;
+use weir_pipeline::telemetry::{Attempts, Telemetry};
 
-use crate::agent::{StopSignals, run_to_the_end, runtime, start};
+use crate::agent::{failed, runtime};
+use crate::running::{Origin, Running, StopSignals};
 use crate::{WRONG_CONFIGURATION, say, service};
 
 /// `weir join`.
@@ -119,13 +121,13 @@ async fn join(arguments: &Arguments) -> Result<ExitCode, Failure> {
     done(&format!("configuration in {}", files.config.display()));
 
     let mut stop = StopSignals::install()?;
-    let (pipeline, heartbeats) = Box::pin(collect(&files)).await?;
+    let running = Box::pin(collect(&files)).await?;
     let stored = tokio::select! {
-        stored = first_data(pipeline.telemetry(), &files.exporter, deadline) => stored,
+        stored = first_data(running.pipeline().telemetry(), &files.exporter, deadline) => stored,
         () = stop.wait() => Err("interrupted before the first data was stored".to_owned()),
     };
     if let Err(why) = stored {
-        drop(pipeline);
+        drop(running);
         let again = files.config.display();
         return Err(Failure::Told(format!(
             "{why}\n    key and configuration are kept; weir agent --config {again} goes on"
@@ -134,8 +136,7 @@ async fn join(arguments: &Arguments) -> Result<ExitCode, Failure> {
     done(&format!("first data stored at {}, seen by the server", jiff::Zoned::now().strftime("%H:%M:%S")));
     let dashboard = dashboard(&arguments.url, &files.name);
     if !arguments.no_service && service::is_possible() {
-        drop(heartbeats);
-        pipeline.stop().await;
+        running.end().await;
         service::install(&files.config).await?;
         done("service installed and started: systemctl status weir");
         return Ok(say::out(&format!("  open {dashboard}\n")));
@@ -144,9 +145,7 @@ async fn join(arguments: &Arguments) -> Result<ExitCode, Failure> {
         "  open {dashboard}\n  runs until Ctrl-C; start it again with: weir agent --config {}\n",
         files.config.display()
     ));
-    let code = run_to_the_end(pipeline, &mut stop).await;
-    drop(heartbeats);
-    Ok(code)
+    Ok(running.to_the_end(&mut stop).await)
 }
 
 /// One step that is done. Where nobody reads it, the next one is done all the same.
@@ -188,13 +187,14 @@ fn dashboard(url: &Endpoint, name: &str) -> String {
     page.to_string()
 }
 
-async fn collect(files: &JoinFiles) -> Result<(Pipeline, Heartbeats), Failure> {
-    let mut loaded = weir_agent::load(Source::File(files.config.clone()), Program::Agent, None).map_err(|error| {
+async fn collect(files: &JoinFiles) -> Result<Running, Failure> {
+    let origin = Origin { source: Source::File(files.config.clone()), program: Program::Agent, data: None };
+    let mut loaded = weir_agent::load(origin.source.clone(), origin.program, None).map_err(|error| {
         say::note(&error.to_string());
         ExitCode::from(WRONG_CONFIGURATION)
     })?;
     let watched = loaded.plan.watching();
-    Ok(start(loaded, watched).await?)
+    Ok(Running::start(loaded, watched, origin).await.map_err(|failure| failed(&failure))?)
 }
 
 /// Waits until the server has answered that something from here is on its disk.
@@ -213,7 +213,9 @@ async fn first_data(telemetry: &Telemetry, exporter: &str, deadline: Instant) ->
 }
 
 fn is_stored(telemetry: &Telemetry, exporter: &str) -> bool {
-    telemetry.ledger.snapshot().iter().any(|((_, to, _), counts)| &**to == exporter && counts.delivered > 0)
+    // Not by the ledger: that goes on from earlier runs.
+    let taken = |attempts: &Attempts| attempts.succeeded.load(Ordering::Relaxed) > 0;
+    telemetry.exporters().iter().any(|(outlet, attempts)| *outlet.name == *exporter && taken(attempts))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ mod agent;
 mod check;
 mod introduction;
 mod join;
+mod records;
 mod reference;
+mod running;
 mod say;
 #[cfg(feature = "server")]
 mod serve;
@@ -38,6 +40,9 @@ enum Command {
         /// Configuration file; without it /etc/weir/weir.yaml, or what needs none
         #[arg(long, short, value_name = "FILE", env = "WEIR_CONFIG")]
         config: Option<PathBuf>,
+        /// Folder for what must survive a restart; by default /var/lib/weir as root, else ~/.local/share/weir
+        #[arg(long, value_name = "DIR", env = "WEIR_DATA")]
+        data: Option<PathBuf>,
         /// Poll once, deliver, and end
         #[arg(long)]
         once: bool,
@@ -50,6 +55,20 @@ enum Command {
         #[arg(long, short, value_name = "FILE", env = "WEIR_CONFIG")]
         config: Option<PathBuf>,
     },
+    /// Where every record is: accepted, delivered, queued, refused, dropped
+    Ledger(records::Ledger),
+    /// What waits on the disk: status, verify, export
+    Queue {
+        #[command(subcommand)]
+        what: records::Queue,
+    },
+    /// What backends refused for good: list, show, replay, drop, export
+    DeadLetters {
+        #[command(subcommand)]
+        what: records::DeadLetters,
+    },
+    /// Make the running process read its configuration again, as SIGHUP does
+    Reload(records::Place),
     /// What Weir can collect from, receive and export to
     Integrations {
         #[command(subcommand)]
@@ -108,7 +127,11 @@ fn main() -> ExitCode {
     match arguments.command {
         #[cfg(feature = "server")]
         Command::Serve(command) => serve::run(command),
-        Command::Agent { config, once } => agent::run(config.as_deref(), once),
+        Command::Agent { config, data, once } => agent::run(config.as_deref(), data, once),
+        Command::Ledger(arguments) => records::ledger(&arguments),
+        Command::Queue { what } => records::queue(&what),
+        Command::DeadLetters { what } => records::dead_letters(&what),
+        Command::Reload(place) => records::reload(&place),
         Command::Join(arguments) => join::run(&arguments),
         Command::Check { config } => check::run(config.as_deref()),
         Command::Integrations { what: None | Some(Integrations::List) } => reference::list(),

@@ -34,6 +34,7 @@ fn plan(block: &str) -> Result<Plan, Problems> {
         added: &[],
         resource,
         data_folder: std::env::temp_dir().into(),
+        control: Default::default(),
     })
 }
 

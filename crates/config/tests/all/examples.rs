@@ -25,7 +25,7 @@ fn an_empty_file_is_all_defaults() {
     let settings = Settings::default();
     assert_eq!(settings.agent.interval, Duration::from_secs(10));
     assert_eq!(settings.limits.memory, ByteSize::from_mebibytes(128));
-    assert_eq!(settings.delivery.acknowledge, Acknowledge::Delivered);
+    assert_eq!(settings.delivery.acknowledge, Acknowledge::Durable);
 }
 
 #[test]

@@ -133,10 +133,8 @@ pub fn plan(exporters: Vec<(&str, ExportOptions, Backend)>) -> Plan {
     };
     Plan {
         members: exporters.into_iter().map(export).collect(),
-        routes: Vec::new(),
-        acknowledge: weir_config::Acknowledge::Delivered,
         memory_bytes: 64 << 20,
-        telemetry: Arc::default(),
+        ..Plan::default()
     }
 }
 

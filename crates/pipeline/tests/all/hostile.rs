@@ -47,7 +47,8 @@ fn routed(mut plan: Plan, keep: &str) -> Plan {
 async fn a_retry_after_beyond_all_time_does_not_break_the_ledger() {
     let for_ever = || Backend::scripted([Outcome::Later { after: Some(Duration::MAX), why: "429".into() }]);
     let endless = ExportOptions { retry_max_age: weir_config::Duration::from_secs(0), ..patient() };
-    let (pipeline, intake) = start(plan(vec![("one", patient(), for_ever()), ("endless", endless, for_ever())])).await;
+    let hour = ExportOptions { retry_max_age: weir_config::Duration::from_secs(3600), ..patient() };
+    let (pipeline, intake) = start(plan(vec![("one", hour, for_ever()), ("endless", endless, for_ever())])).await;
     intake.push(logs(["a"]));
     tokio::time::sleep(Duration::from_secs(3700)).await;
     let ledger = pipeline.stop().await;

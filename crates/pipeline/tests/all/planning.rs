@@ -16,6 +16,7 @@ fn problems(text: &str) -> String {
         added: &[("store", Role::Export)],
         resource: Vec::new(),
         data_folder: std::env::temp_dir().into(),
+        control: Default::default(),
     };
     Plan::new(input).err().map(|problems: Problems| problems.to_string()).unwrap_or_default()
 }

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod login;
 pub mod metrics;
 pub mod path;
+pub mod pipeline;
 pub mod query;
 pub mod servers;
 pub mod status;
@@ -83,6 +84,11 @@ fn read() -> OpenApiRouter<App> {
         .routes(routes!(hosts::processes))
         .routes(routes!(hosts::probes))
         .routes(routes!(query::query))
+        .routes(routes!(pipeline::ledger))
+        .routes(routes!(pipeline::pipeline))
+        .routes(routes!(pipeline::queues))
+        .routes(routes!(pipeline::dead_letter))
+        .routes(routes!(pipeline::dead_letters))
 }
 
 /// Needs the scope `admin`.
@@ -96,6 +102,9 @@ fn admin() -> OpenApiRouter<App> {
         .routes(routes!(servers::delete))
         .routes(routes!(agents::delete))
         .routes(routes!(hosts::delete))
+        .routes(routes!(pipeline::reload))
+        .routes(routes!(pipeline::replay))
+        .routes(routes!(pipeline::drop_dead_letters))
 }
 
 /// The OpenAPI document of all routes.

@@ -131,6 +131,7 @@ pub(crate) fn collectors(text: &str) -> Vec<Member> {
         added: &[],
         resource,
         data_folder: std::env::temp_dir().into(),
+        control: Default::default(),
     };
     Plan::new(input).unwrap().members
 }

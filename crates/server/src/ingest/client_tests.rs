@@ -6,7 +6,6 @@ use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
-use weir_config::Acknowledge;
 use weir_metadata::{NewKey, Scopes};
 use weir_pipeline::options::ExportOptions;
 use weir_pipeline::pipeline::Pipeline;
@@ -57,10 +56,9 @@ impl Site {
                 Member::exporter("store", ExportOptions::default(), server.app.store.exporter()),
                 Member::receiver("api", Doorway(Mutex::new(Some(sender)))),
             ],
-            routes: Vec::new(),
-            acknowledge: Acknowledge::Delivered,
             memory_bytes: 64 << 20,
-            telemetry: server.app.telemetry.clone(),
+            control: server.app.control.clone(),
+            ..Plan::default()
         };
         let pipeline = Pipeline::start(plan).await.unwrap();
         server.app.intake = intake.await.unwrap();

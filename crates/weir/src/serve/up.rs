@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use weir_agent::{Loaded, Pipeline, Program, Source, StartError};
-use weir_config::{Secret, Settings, SocketAddress};
+use weir_agent::{Loaded, Program, Source};
+use weir_config::{QueueKind, Secret, Settings, SocketAddress};
 use weir_metadata::{Metadata, NewToken, Scopes};
 use weir_pipeline::options::ExportOptions;
 use weir_pipeline::plan::Member;
@@ -15,8 +15,9 @@ use weir_server::{Api, Options, State};
 use weir_store::Store;
 
 use super::place;
-use crate::agent::{StopSignals, run_to_the_end, runtime};
+use crate::agent::runtime;
 use crate::introduction::{self, Watched};
+use crate::running::{self, Origin, Running, StopSignals};
 use crate::{WRONG_CONFIGURATION, say};
 
 /// Options of a server.
@@ -90,31 +91,39 @@ impl From<String> for Failure {
     }
 }
 
-fn load(arguments: &Arguments, serve: Serve, otlp: bool) -> Result<Loaded, Failure> {
+fn origin(arguments: &Arguments, serve: Serve, otlp: bool) -> Origin {
     let program = if serve == Serve::WithAgent { Program::Up { otlp } } else { Program::Server };
-    weir_agent::load(Source::find(arguments.config.as_deref()), program, arguments.data.as_deref())
-        .map_err(|error| Failure::Configuration(error.to_string()))
+    Origin { source: Source::find(arguments.config.as_deref()), program, data: arguments.data.clone() }
 }
 
-async fn start(arguments: &Arguments, serve: Serve) -> Result<Running, Failure> {
-    let stop = StopSignals::install().map_err(|_| "cannot listen for Ctrl-C".to_owned())?;
+fn load(arguments: &Arguments, serve: Serve, otlp: bool) -> Result<Loaded, Failure> {
+    let Origin { source, program, data } = origin(arguments, serve, otlp);
+    weir_agent::load(source, program, data.as_deref()).map_err(|error| Failure::Configuration(error.to_string()))
+}
+
+async fn start(arguments: &Arguments, serve: Serve) -> Result<Serving, Failure> {
+    let signals = StopSignals::install().map_err(|_| "cannot listen for Ctrl-C".to_owned())?;
     let loaded = load(arguments, serve, true)?;
     let opened = Opened::new(&loaded).await?;
     let is_asked_for = loaded.settings.integrations.iter().any(|block| block.kind == OTLP_RECEIVER);
-    let begun = match begin(arguments, &opened, loaded).await {
+    let begun = match begin(arguments, &opened, loaded, origin(arguments, serve, true)).await {
         // Another collector may have the ports that nobody asked for: then it keeps them, and the
         // server's own port takes OTLP all the same.
-        Err(error) if !is_asked_for && *error.integration == *OTLP_RECEIVER => {
-            begin(arguments, &opened, load(arguments, serve, false)?).await.map(|mut begun| {
+        Err(running::Failure::Start(error)) if !is_asked_for && *error.integration == *OTLP_RECEIVER => {
+            let origin = origin(arguments, serve, false);
+            begin(arguments, &opened, load(arguments, serve, false)?, origin).await.map(|mut begun| {
                 begun.rows.push(("receiving", format!("OTLP on the server's port alone: {}", error.reason)));
                 begun
             })
         }
         begun => begun,
     };
-    let Begun { pipeline, state, rows, own } = begun.map_err(|error| match &*error.integration {
-        "api" => format!("{} (--listen)", error.reason),
-        _ => error.to_string(),
+    let Begun { running, state, rows, own } = begun.map_err(|failure| match failure {
+        running::Failure::Configuration(text) => Failure::Configuration(text),
+        running::Failure::Start(error) if &*error.integration == "api" => {
+            Failure::Told(format!("{} (--listen)", error.reason))
+        }
+        running::Failure::Start(error) => Failure::Told(error.to_string()),
     })?;
     let folder = &state.options.data_folder;
     place::note_address(folder, &state.options.public_url).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -122,7 +131,7 @@ async fn start(arguments: &Arguments, serve: Serve) -> Result<Running, Failure> 
         tokio::spawn(own_heartbeat(state.clone(), own));
     }
     say::note(&introduction(serve, &state, rows).await?);
-    Ok(Running { pipeline, stop, state })
+    Ok(Serving { running, signals, state })
 }
 
 /// What is open as long as the server runs.
@@ -157,13 +166,18 @@ struct Own {
 
 /// A server whose listeners are open.
 struct Begun {
-    pipeline: Pipeline,
+    running: Running,
     state: Arc<State>,
     rows: Vec<introduction::Row>,
     own: Own,
 }
 
-async fn begin(arguments: &Arguments, opened: &Opened, mut loaded: Loaded) -> Result<Begun, StartError> {
+async fn begin(
+    arguments: &Arguments,
+    opened: &Opened,
+    mut loaded: Loaded,
+    origin: Origin,
+) -> Result<Begun, running::Failure> {
     let watched = loaded.plan.watching();
     let settings = &loaded.settings.server;
     let listen = place::listen(arguments.listen.as_ref(), settings);
@@ -177,25 +191,27 @@ async fn begin(arguments: &Arguments, opened: &Opened, mut loaded: Loaded) -> Re
         watching: watched.clone(),
         listen,
     };
-    let (store, telemetry) = (opened.store.clone(), loaded.plan.telemetry.clone());
-    let state = State::new(options, store.clone(), opened.metadata.clone(), telemetry);
-    loaded.plan.members.push(Member::exporter("store", ExportOptions::default(), store.exporter()));
+    let (store, control) = (opened.store.clone(), loaded.plan.control.clone());
+    let state = State::new(options, store.clone(), opened.metadata.clone(), control);
+    // The store is on the disk itself, and who sends to it waits for that.
+    let in_memory = ExportOptions { queue: Some(QueueKind::Memory), ..ExportOptions::default() };
+    loaded.plan.members.push(Member::exporter("store", in_memory, store.exporter()));
     loaded.plan.members.push(Member::receiver("api", Api(state.clone())));
     let rows = introduction::rows(&loaded, &watched);
-    let own = Own { settings: loaded.settings.clone(), host_name: loaded.host_name.clone(), watched };
-    let pipeline = Pipeline::start(loaded.plan).await?;
-    Ok(Begun { pipeline, state, rows, own })
+    let own = Own { settings: loaded.settings.clone(), host_name: loaded.host_name.clone(), watched: watched.clone() };
+    let running = Running::start(loaded, watched, origin).await?;
+    Ok(Begun { running, state, rows, own })
 }
 
-struct Running {
-    pipeline: Pipeline,
-    stop: StopSignals,
+struct Serving {
+    running: Running,
+    signals: StopSignals,
     state: Arc<State>,
 }
 
-impl Running {
+impl Serving {
     async fn until_stopped(mut self) -> ExitCode {
-        let code = run_to_the_end(self.pipeline, &mut self.stop).await;
+        let code = self.running.to_the_end(&mut self.signals).await;
         self.state.store.close();
         self.state.metadata.close().await;
         code

@@ -651,7 +651,7 @@ async fn through_the_pipeline_lines_arrive_in_order_once_over_clean_restarts_and
         }
         written
     };
-    for acknowledge in [Acknowledge::Delivered, Acknowledge::Queued] {
+    for acknowledge in [Acknowledge::Durable, Acknowledge::Queued] {
         sink.is_away.store(true, Ordering::Release);
         let total = write(20_000);
         // Room for a part of it only: the file waits.
@@ -677,7 +677,7 @@ async fn a_damaged_file_of_positions_is_survived() {
     fs::write(folder.path().join("data/logs/logs.json"), "{\"version\":1,\"files\":").unwrap();
     fs::write(folder.path().join("a.log"), "one\n").unwrap();
     let sink = Sink::default();
-    let pipeline = start(folder.path(), &sink, Acknowledge::Delivered, 1 << 20).await;
+    let pipeline = start(folder.path(), &sink, Acknowledge::Durable, 1 << 20).await;
     until_lines(&sink, 1).await;
     pipeline.stop().await;
     assert!(folder.path().join("data/logs/logs.damaged").is_file());

@@ -4,25 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+pub use weir_config::SyncPolicy;
 
 use crate::options::WhenFull;
 use crate::queue::durable::cipher::Key;
-
-/// When a source hears that its batch is on the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SyncPolicy {
-    /// After a sync of its own.
-    Each,
-    /// After a sync that it shares with the batches that came while the one before was under way.
-    #[default]
-    Group,
-    /// At once: a crash of the process loses nothing, a crash of the machine may lose what the
-    /// operating system had not written yet.
-    Never,
-}
 
 /// Bounds and promises of a queue on disk.
 #[derive(Clone, Debug)]

@@ -69,9 +69,9 @@ impl Served {
         let plan = Plan {
             members,
             routes: vec![Default::default()],
-            acknowledge: weir_config::Acknowledge::Delivered,
             memory_bytes: 64 << 20,
-            telemetry: state.telemetry.clone(),
+            control: state.control.clone(),
+            ..Plan::default()
         };
         let pipeline = Pipeline::start(plan).await.unwrap();
         let app = App { state, intake: handed.await.unwrap() };

@@ -1,0 +1,317 @@
+//! A pipeline as JSON, for the API, the command line and the dashboard.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::control::{Control, ExporterShape};
+use crate::health::{Health, State};
+use crate::ledger::{Counts, Key};
+use crate::options::WhenFull;
+use crate::schedule::unix_nanos;
+
+/// The ledger: where every record is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerView {
+    /// One row for each source, exporter and signal.
+    pub rows: Vec<LedgerRow>,
+}
+
+/// `accepted = delivered + queued + in_flight + dead_lettered + dropped`, in records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerRow {
+    /// Where the records came from; `dead_letters` for those that are replayed.
+    #[schema(example = "logs")]
+    pub source: String,
+    /// Where they go; `-` for those that no route takes.
+    #[schema(example = "elasticsearch")]
+    pub exporter: String,
+    /// `metrics`, `logs` or `traces`.
+    #[schema(example = "logs")]
+    pub signal: String,
+    /// Taken from the source for this exporter.
+    pub accepted: u64,
+    /// The exporter's backend has them.
+    pub delivered: u64,
+    /// They wait in the exporter's queue.
+    pub queued: u64,
+    /// They are in a request under way, or wait to be sent again.
+    pub in_flight: u64,
+    /// The backend refused them for good; they are kept as dead letters.
+    pub dead_lettered: u64,
+    /// They were not delivered, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// What does not add up: 0 unless Weir has an error.
+    pub difference: i64,
+}
+
+impl LedgerRow {
+    /// A row as it is now.
+    pub fn new((source, exporter, signal): &Key, counts: &Counts) -> Self {
+        let dropped = counts.dropped.iter().map(|(reason, records)| (reason.name().to_owned(), *records));
+        Self {
+            source: source.to_string(),
+            exporter: exporter.to_string(),
+            signal: signal.name().to_owned(),
+            accepted: counts.accepted,
+            delivered: counts.delivered,
+            queued: counts.queued,
+            in_flight: counts.in_flight,
+            dead_lettered: counts.dead_lettered,
+            dropped: dropped.collect(),
+            difference: i64::try_from(counts.difference()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// All rows as they are now.
+pub fn ledger_rows(rows: &[(Key, Counts)]) -> LedgerView {
+    LedgerView { rows: rows.iter().map(|(key, counts)| LedgerRow::new(key, counts)).collect() }
+}
+
+/// How an integration feels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct HealthView {
+    /// `disabled`, `initializing`, `healthy` or `unhealthy`.
+    #[schema(example = "healthy")]
+    pub state: String,
+    /// Since when, unix milliseconds.
+    pub since_ms: u64,
+    /// Why it is unhealthy.
+    pub reason: Option<String>,
+}
+
+impl HealthView {
+    fn new(health: Option<&Health>) -> Self {
+        let (state, since) = health.map_or((State::Initializing, SystemTime::UNIX_EPOCH), |h| (h.state, h.since));
+        let reason = health.and_then(|health| health.reason.clone());
+        Self { state: state.name().to_owned(), since_ms: unix_nanos(since) / 1_000_000, reason }
+    }
+}
+
+/// The pipeline: what brings records, which way they take, what takes them.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PipelineView {
+    /// When it looked like this, unix milliseconds.
+    pub time_ms: u64,
+    /// What brings records.
+    pub sources: Vec<SourceView>,
+    /// The routes.
+    pub routes: Vec<RouteView>,
+    /// What takes records.
+    pub exporters: Vec<ExporterView>,
+    /// From every source to every exporter, what became of the records.
+    pub flows: Vec<FlowView>,
+}
+
+/// A source.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct SourceView {
+    /// Its name.
+    #[schema(example = "logs")]
+    pub name: String,
+    /// Its kind.
+    #[schema(example = "logs")]
+    pub kind: String,
+    /// `collect` or `receive`.
+    #[schema(example = "collect")]
+    pub role: String,
+    /// How it feels.
+    pub health: HealthView,
+    /// Polls that were due and did not take place.
+    pub skipped_polls: u64,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct RouteView {
+    /// Its place in the configuration, or `everything`.
+    #[schema(example = "route 1")]
+    pub name: String,
+    /// The condition that records must meet.
+    pub keep: Option<String>,
+    /// Resource attributes that it sets.
+    pub set: BTreeMap<String, String>,
+}
+
+/// An exporter.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ExporterView {
+    /// Its name.
+    #[schema(example = "elasticsearch")]
+    pub name: String,
+    /// Its kind.
+    #[schema(example = "elasticsearch")]
+    pub kind: String,
+    /// How it feels.
+    pub health: HealthView,
+    /// What waits for it.
+    pub queue: QueueView,
+    /// Requests that may be under way at once, as the worker has found out.
+    pub in_flight_limit: u64,
+    /// Until when nothing is sent, unix milliseconds.
+    pub paused_until_ms: Option<u64>,
+    /// Its requests.
+    pub requests: RequestsView,
+    /// Why the last request failed that did.
+    pub last_error: Option<LastErrorView>,
+    /// Records that its backend refused for good and that are kept.
+    pub dead_letters: u64,
+}
+
+/// What waits for an exporter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct QueueView {
+    /// The exporter.
+    #[schema(example = "elasticsearch")]
+    pub exporter: String,
+    /// `disk` or `memory`.
+    #[schema(example = "disk")]
+    pub kind: String,
+    /// Records that wait.
+    pub records: u64,
+    /// Bytes that wait or are under way.
+    pub bytes: u64,
+    /// The bound in bytes.
+    pub limit_bytes: u64,
+    /// Age of the oldest record that waits.
+    pub oldest_age_seconds: Option<f64>,
+    /// What happens when it is full: `block` or `drop_oldest`.
+    #[schema(example = "block")]
+    pub when_full: String,
+    /// Why nothing more fits at the moment.
+    pub short_of: Option<String>,
+}
+
+/// All queues.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct QueuesView {
+    /// One for each exporter.
+    pub queues: Vec<QueueView>,
+}
+
+/// Requests of an exporter.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RequestsView {
+    /// Those that were taken.
+    pub succeeded: u64,
+    /// Those that were not.
+    pub failed: u64,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct LastErrorView {
+    /// In words.
+    pub text: String,
+    /// When, unix milliseconds.
+    pub time_ms: u64,
+}
+
+/// The way from a source to an exporter for a signal, in records.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FlowView {
+    /// The position of its route.
+    pub route: Option<usize>,
+    /// What became of the records.
+    #[serde(flatten)]
+    pub row: LedgerRow,
+}
+
+fn kind_of(name: &str) -> String {
+    name.split('/').next().unwrap_or_default().to_owned()
+}
+
+impl Control {
+    /// Where every record is.
+    pub fn ledger(&self) -> LedgerView {
+        ledger_rows(&self.telemetry().ledger.snapshot())
+    }
+
+    /// What waits for every exporter.
+    pub fn queues(&self) -> QueuesView {
+        QueuesView { queues: self.with_shape(|shape| shape.exporters.iter().map(queue_view).collect()) }
+    }
+
+    /// The pipeline as it is now.
+    pub fn pipeline(&self) -> PipelineView {
+        let health = self.telemetry().health.snapshot();
+        let polls: BTreeMap<Arc<str>, u64> =
+            self.telemetry().all_polls().into_iter().map(|(name, counts)| (name, counts.skipped)).collect();
+        let letters: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        self.with_shape(|shape| PipelineView {
+            time_ms: unix_nanos(SystemTime::now()) / 1_000_000,
+            sources: shape
+                .sources
+                .iter()
+                .map(|source| SourceView {
+                    name: source.name.to_string(),
+                    kind: kind_of(&source.name),
+                    role: source.role.name().to_owned(),
+                    health: HealthView::new(health.get(&source.name)),
+                    skipped_polls: polls.get(&source.name).copied().unwrap_or(0),
+                })
+                .collect(),
+            routes: shape.routes.clone(),
+            exporters: shape
+                .exporters
+                .iter()
+                .map(|exporter| {
+                    let name = &exporter.outlet.name;
+                    let kept = letters.get(&**name).copied().unwrap_or(0);
+                    exporter_view(exporter, HealthView::new(health.get(name)), kept)
+                })
+                .collect(),
+            flows: shape
+                .flows
+                .iter()
+                .map(|flow| {
+                    let key = (flow.source.clone(), flow.exporter.clone(), flow.signal);
+                    FlowView { route: Some(flow.route), row: LedgerRow::new(&key, &flow.row.counts()) }
+                })
+                .collect(),
+        })
+    }
+}
+
+fn exporter_view(exporter: &ExporterShape, health: HealthView, dead_letters: u64) -> ExporterView {
+    let attempts = &exporter.attempts;
+    let paused = attempts.paused_until_ms.load(Ordering::Relaxed);
+    ExporterView {
+        name: exporter.outlet.name.to_string(),
+        kind: kind_of(&exporter.outlet.name),
+        health,
+        queue: queue_view(exporter),
+        in_flight_limit: attempts.in_flight_limit.load(Ordering::Relaxed),
+        paused_until_ms: (paused > unix_nanos(SystemTime::now()) / 1_000_000).then_some(paused),
+        requests: RequestsView {
+            succeeded: attempts.succeeded.load(Ordering::Relaxed),
+            failed: attempts.failed.load(Ordering::Relaxed),
+        },
+        last_error: attempts.last_error().map(|error| LastErrorView { text: error.text, time_ms: error.time_ms }),
+        dead_letters,
+    }
+}
+
+fn queue_view(exporter: &ExporterShape) -> QueueView {
+    let queue = &exporter.outlet.queue;
+    let status = queue.status();
+    QueueView {
+        exporter: exporter.outlet.name.to_string(),
+        kind: if queue.is_durable() { "disk" } else { "memory" }.to_owned(),
+        records: status.records,
+        bytes: status.bytes as u64,
+        limit_bytes: status.limit_bytes as u64,
+        oldest_age_seconds: status.oldest.map(|age| age.as_secs_f64()),
+        when_full: match exporter.when_full {
+            WhenFull::Block => "block",
+            WhenFull::DropOldest => "drop_oldest",
+        }
+        .to_owned(),
+        short_of: None,
+    }
+}

