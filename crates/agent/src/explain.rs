@@ -23,7 +23,12 @@ pub fn explain(loaded: &Loaded) -> String {
         ("agent.heartbeat_interval", settings.agent.heartbeat_interval.to_string()),
         ("agent.data", loaded.data_folder.display().to_string()),
         ("limits.memory", settings.limits.memory.to_string()),
+        ("limits.disk", settings.limits.disk.to_string()),
+        ("limits.dead_letters", settings.limits.dead_letters.to_string()),
+        ("limits.dead_letters_age", settings.limits.dead_letters_age.to_string()),
         ("delivery.acknowledge", format!("{:?}", settings.delivery.acknowledge).to_lowercase()),
+        ("delivery.queue", format!("{:?}", settings.delivery.queue).to_lowercase()),
+        ("delivery.sync", format!("{:?}", settings.delivery.sync).to_lowercase()),
     ] {
         line(&mut out, path, &value, "");
     }

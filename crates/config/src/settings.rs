@@ -176,7 +176,7 @@ pub struct Delivery {
     pub queue: QueueKind,
     /// When a record counts as being on the disk. Default: `group`.
     pub sync: SyncPolicy,
-    /// File with 32 bytes, in hexadecimal or as they are, that encrypt what waits on the disk (AES-256-GCM).
+    /// File with exactly 32 random bytes that encrypt what waits on the disk (AES-256-GCM).
     pub key_file: Option<PathBuf>,
 }
 

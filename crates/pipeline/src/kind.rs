@@ -1,7 +1,7 @@
 //! A kind of integration: one entry of an explicit list, from which everything else follows.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use weir_config::{Block, Node, Problem, Problems};
+use weir_config::{Block, Node, Problem, Problems, QueueKind};
 use weir_model::Signal;
 use weir_model::build::MetricDescription;
 use weir_net::HttpOptions;
@@ -79,6 +79,8 @@ pub struct Kind {
     pub role: Role,
     /// Whether it runs without being configured.
     pub on_by_default: bool,
+    /// Whether records wait for it in memory unless its block says otherwise.
+    waits_in_memory: bool,
     open: fn(Open<'_>) -> Result<Opened, Problems>,
     check: fn(&str, &Block) -> Result<(), Problems>,
     schemas: fn(&mut SchemaGenerator) -> Vec<Schema>,
@@ -91,6 +93,7 @@ impl Kind {
             about,
             role: Role::Collect,
             on_by_default: false,
+            waits_in_memory: false,
             open: open_collect::<C>,
             check: check2::<CollectOptions, C::Config>,
             schemas: schemas2::<CollectOptions, C::Config>,
@@ -103,6 +106,7 @@ impl Kind {
             about,
             role: Role::Receive,
             on_by_default: false,
+            waits_in_memory: false,
             open: open_receive::<R>,
             check: check1::<R::Config>,
             schemas: schemas1::<R::Config>,
@@ -115,6 +119,7 @@ impl Kind {
             about,
             role: Role::Export,
             on_by_default: false,
+            waits_in_memory: false,
             open: open_export::<E>,
             check: check2::<ExportOptions, E::Config>,
             schemas: schemas2::<ExportOptions, E::Config>,
@@ -127,6 +132,7 @@ impl Kind {
             about,
             role: Role::Export,
             on_by_default: false,
+            waits_in_memory: false,
             open: open_http_export::<E>,
             check: check3::<ExportOptions, HttpOptions, E::Config>,
             schemas: schemas3::<ExportOptions, HttpOptions, E::Config>,
@@ -143,6 +149,7 @@ impl Kind {
             about,
             role: Role::Export,
             on_by_default: false,
+            waits_in_memory: false,
             open: open_export_with_http::<E>,
             check: check3::<ExportOptions, HttpOptions, E::Config>,
             schemas: schemas3::<ExportOptions, HttpOptions, E::Config>,
@@ -152,6 +159,13 @@ impl Kind {
     /// The same kind, running without being configured.
     pub const fn by_default(mut self) -> Kind {
         self.on_by_default = true;
+        self
+    }
+
+    /// The same exporter, whose records wait in memory unless its block says otherwise: it only shows
+    /// them.
+    pub const fn that_waits_in_memory(mut self) -> Kind {
+        self.waits_in_memory = true;
         self
     }
 
@@ -172,7 +186,11 @@ impl Kind {
     /// # Errors
     /// All problems of the block, each with its position.
     pub fn open(&self, open: Open<'_>) -> Result<Opened, Problems> {
-        (self.open)(open)
+        let mut opened = (self.open)(open)?;
+        if let (Opened::Export(options, _), true) = (&mut opened, self.waits_in_memory) {
+            options.queue.get_or_insert(QueueKind::Memory);
+        }
+        Ok(opened)
     }
 
     /// What the schema can tell about a block that is not to be opened.

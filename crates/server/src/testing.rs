@@ -1,7 +1,6 @@
 //! A server for tests: the real router over a real store and real metadata, in a folder of its own.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;

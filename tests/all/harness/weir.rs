@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
@@ -33,10 +34,14 @@ pub fn program() -> &'static Path {
     })
 }
 
-/// A command of the program, with nothing of the caller's own configuration.
+/// A command of the program, with nothing of the caller's own configuration and a data folder of its own.
 pub fn command() -> Command {
+    static FOLDERS: OnceLock<TempDir> = OnceLock::new();
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let folders = FOLDERS.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
     let mut command = Command::new(program());
     command.env_remove("WEIR_CONFIG").env_remove("RUST_LOG");
+    command.env("WEIR_DATA", folders.path().join(NEXT.fetch_add(1, Ordering::Relaxed).to_string()));
     command
 }
 

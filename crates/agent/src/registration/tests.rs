@@ -67,7 +67,7 @@ fn report(folder: &Path, config: &str) -> Heartbeats {
         server.pace = Pace { interval: moment, first_retry: moment, longest_retry: moment, refused: moment };
     }
     let watching = loaded.plan.watching();
-    registration.start(watching, &loaded.plan.telemetry)
+    registration.start(watching, loaded.plan.telemetry())
 }
 
 fn config(address: SocketAddr, more: &str) -> String {

@@ -7,7 +7,7 @@
 //!
 //! **The file** is one redb database, `dead-letters.redb`, made when the first letter comes. It is
 //! checked in full when it is opened, repaired where that is possible, and else set aside as
-//! `dead-letters.redb.damaged-N` and begun anew: it never keeps Weir from starting. One process has
+//! `dead-letters.redb.damaged-` and the time, and begun anew: it never keeps Weir from starting. One process has
 //! it open at a time.
 //!
 //! **One record, one letter.** Where the backend did not say which records of a request it refused,
@@ -30,7 +30,7 @@ mod trouble;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -244,6 +244,11 @@ impl DeadLetters {
     pub fn trouble(&self) -> Option<String> {
         self.blocking.0.store.trouble()
     }
+
+    /// The file that was set aside because it could not be read, if there was one since the start.
+    pub fn set_aside(&self) -> Option<PathBuf> {
+        self.blocking.0.store.set_aside_as()
+    }
 }
 
 impl Blocking {
@@ -281,11 +286,11 @@ impl Blocking {
             let expired = tables.expire(oldest_ms, LETTERS_AT_A_TIME)?;
             Ok((expired, tables.evict(limits.bytes)?))
         };
-        if let Some((expired, evicted)) = self.0.store.write(true, write)? {
-            self.0.expired.fetch_add(expired, Ordering::Relaxed);
-            self.0.evicted.fetch_add(evicted, Ordering::Relaxed);
-            self.log_evicted(evicted);
-        }
+        let kept = self.0.store.write(true, write)?;
+        let (expired, evicted) = kept.ok_or_else(|| io::Error::other("there is no file for dead letters"))?;
+        self.0.expired.fetch_add(expired, Ordering::Relaxed);
+        self.0.evicted.fetch_add(evicted, Ordering::Relaxed);
+        self.log_evicted(evicted);
         Ok(())
     }
 

@@ -6,13 +6,14 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use crate::dead_letters::tables::{self, Totals, Writing};
 use crate::dead_letters::trouble::{Result, Trouble};
+use crate::dead_letters::unix_ms;
 
 /// The name of the file in its folder.
 pub const FILE_NAME: &str = "dead-letters.redb";
@@ -41,6 +42,7 @@ pub(super) struct Store {
     writing: Mutex<()>,
     totals: Mutex<Totals>,
     trouble: Mutex<Option<String>>,
+    aside: Mutex<Option<PathBuf>>,
     #[cfg(test)]
     pub faults: Option<std::sync::Arc<super::tests::Faults>>,
 }
@@ -76,6 +78,7 @@ impl Store {
             writing: Mutex::default(),
             totals: Mutex::default(),
             trouble: Mutex::default(),
+            aside: Mutex::default(),
             #[cfg(test)]
             faults: None,
         }
@@ -89,6 +92,11 @@ impl Store {
     /// What is wrong with the file, in words.
     pub fn trouble(&self) -> Option<String> {
         locked(&self.trouble).clone()
+    }
+
+    /// Where the last file is that could not be read, if there was one since the start.
+    pub fn set_aside_as(&self) -> Option<PathBuf> {
+        locked(&self.aside).clone()
     }
 
     /// Runs a transaction that reads; `None` if there is no file. It may run more than once.
@@ -191,8 +199,7 @@ impl Store {
             *locked(&self.totals) = totals;
             *alone = Some(database);
         }
-        drop(alone);
-        Ok(self.database.read().unwrap_or_else(PoisonError::into_inner))
+        Ok(RwLockWriteGuard::downgrade(alone))
     }
 
     fn open(&self, make: bool) -> io::Result<Option<(Database, Totals)>> {
@@ -258,15 +265,15 @@ impl Store {
     fn set_aside(&self, why: &str) -> io::Result<()> {
         let Home::File(path) = &self.home else { return Ok(()) };
         *locked(&self.totals) = Totals::new();
-        let aside = (1..)
-            .map(|number| path.with_extension(format!("redb.damaged-{number}")))
-            .find(|aside| !aside.exists())
-            .unwrap_or_else(|| path.with_extension("redb.damaged"));
+        let aside = path.with_extension(format!("redb.damaged-{}", unix_ms()));
         match fs::rename(path, &aside) {
-            Ok(()) => tracing::error!(
-                %why, kept = %aside.display(),
-                "the dead letters cannot be read; their file is set aside and a new one begins"
-            ),
+            Ok(()) => {
+                tracing::error!(
+                    %why, kept = %aside.display(),
+                    "the dead letters cannot be read; their file is set aside and a new one begins"
+                );
+                *locked(&self.aside) = Some(aside);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(self.failed(&error)),
         }

@@ -108,7 +108,7 @@ Weir goes on. The console is not a backend: it keeps nothing.
 };
 
 /// The kind `console`.
-pub const KIND: Kind = Kind::export::<Console>(ABOUT);
+pub const KIND: Kind = Kind::export::<Console>(ABOUT).that_waits_in_memory();
 
 /// Columns where nothing says how wide the output is.
 const DEFAULT_WIDTH: usize = 100;

@@ -626,7 +626,7 @@ async fn start(folder: &Path, sink: &Sink, acknowledge: Acknowledge, memory_byte
     let logs = open(folder, "paths: ['DIR/*.log']").unwrap();
     let members =
         vec![Member::receiver("logs", logs), Member::exporter("sink", ExportOptions::default(), sink.clone())];
-    let plan = Plan { members, routes: Vec::new(), acknowledge, memory_bytes, telemetry: Arc::default() };
+    let plan = Plan { members, acknowledge, memory_bytes, ..Plan::default() };
     Pipeline::start(plan).await.unwrap_or_else(|error| panic!("{error}"))
 }
 

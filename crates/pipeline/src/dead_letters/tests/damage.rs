@@ -131,6 +131,9 @@ fn a_damaged_file_is_repaired_or_set_aside_and_never_refused() {
         assert!(set(500..510).is_subset(&set(numbers(&letters))), "case {seed}");
         assert_eq!(all(&letters).len() as u64, letters.counts()["sink"], "case {seed}");
         letters.blocking().drop(&Selection::All).unwrap();
+        let aside = letters.set_aside();
+        assert_eq!(aside.is_some(), std::fs::read_dir(folder.path()).unwrap().count() == 2, "case {seed}");
+        assert!(aside.is_none_or(|aside| aside.exists()), "case {seed}: a person can look at it");
         if found == written { kept += 1 } else { lost += 1 }
     }
     assert!(lost > 10 && kept > 10, "{lost} lost, {kept} kept: the damage hit both what is used and what is free");
@@ -187,7 +190,7 @@ fn what_was_kept_is_there_after_kill_9() {
             acknowledged.extend(at..at + 5);
             enough = enough.saturating_sub(1);
             if enough == 0 {
-                std::thread::sleep(Duration::from_micros(random.u64(0..3_000)));
+                std::thread::park_timeout(Duration::from_micros(random.u64(0..3_000)));
                 child.kill().unwrap();
             }
         }
@@ -196,7 +199,7 @@ fn what_was_kept_is_there_after_kill_9() {
         let found = set(numbers(&letters));
         assert!(acknowledged.is_subset(&found), "round {round}");
         assert!(found.len() <= acknowledged.len() + 5 * (round + 1), "round {round}");
-        assert!(found.len() % 5 == 0, "round {round}: letters of one call are all there or none");
+        assert!(found.len().is_multiple_of(5), "round {round}: letters of one call are all there or none");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was set aside");
 }
