@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING};
 use http_body_util::BodyExt;
 
 use crate::compress::{Compression, DecompressError};
+use crate::memory;
 
 /// Why a request body was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum BodyError {
     /// The bytes are not what `Content-Encoding` says.
     #[error("the body is not valid {0}: {1}")]
     Corrupt(&'static str, String),
+    /// There is no memory for it now.
+    #[error("there is no memory for the request now; send it again in a moment, or raise `limits.memory`")]
+    Busy,
     /// The connection broke off.
     #[error("the body broke off: {0}")]
     Broken(String),
@@ -36,12 +40,14 @@ impl BodyError {
         match self {
             BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             BodyError::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            BodyError::Busy => StatusCode::SERVICE_UNAVAILABLE,
             BodyError::Corrupt(..) | BodyError::Broken(_) => StatusCode::BAD_REQUEST,
         }
     }
 }
 
-/// Reads a request body of at most `limit` bytes, before and after decompression.
+/// Reads a request body of at most `limit` bytes, before and after decompression, within the memory of
+/// the request ([`crate::memory::within`]).
 ///
 /// # Errors
 /// [`BodyError`], which knows its HTTP status.
@@ -60,6 +66,7 @@ pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     let raw = collect(body, announced, limit).await?;
     compression.decompress(raw, limit).map_err(|error| match error {
         DecompressError::TooLarge => BodyError::TooLarge { limit, decompressed: true },
+        DecompressError::Busy => BodyError::Busy,
         DecompressError::Corrupt(why) => BodyError::Corrupt(compression.header().unwrap_or("data"), why),
     })
 }
@@ -72,12 +79,21 @@ async fn collect(mut body: Body, announced: Option<usize>, limit: usize) -> Resu
         let Ok(data) = frame.into_data() else { continue };
         if whole.is_empty() {
             if announced.is_none_or(|length| length <= data.len()) && http_body::Body::is_end_stream(&body) {
-                return Ok(data);
+                // It lies in the connection's buffer already.
+                return if memory::take(data.len()) { Ok(data) } else { Err(BodyError::Busy) };
             }
-            whole.reserve(announced.unwrap_or(data.len() * 2));
+            let room = announced.unwrap_or(data.len() * 2);
+            if !memory::take(room) {
+                return Err(BodyError::Busy);
+            }
+            whole.reserve(room);
         }
         if whole.len() + data.len() > limit {
             return Err(BodyError::TooLarge { limit, decompressed: false });
+        }
+        // A vector that is full doubles.
+        if whole.capacity() - whole.len() < data.len() && !memory::take(whole.capacity().max(data.len())) {
+            return Err(BodyError::Busy);
         }
         whole.extend_from_slice(&data);
     }

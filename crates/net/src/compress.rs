@@ -6,6 +6,11 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::memory;
+
+/// The least that is allocated at once.
+const PIECE_BYTES: usize = 4 << 10;
+
 /// How a body is compressed (`Content-Encoding`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -56,19 +61,33 @@ impl Compression {
         }
     }
 
-    /// The body as it was before compression, at most `limit` bytes of it.
+    /// The body as it was before compression, at most `limit` bytes of it, within the memory of the
+    /// request that is served, if one is.
     ///
     /// # Errors
-    /// [`DecompressError::TooLarge`] beyond `limit`; [`DecompressError::Corrupt`] if the bytes are
+    /// [`DecompressError::TooLarge`] beyond `limit`; [`DecompressError::Busy`]; [`DecompressError::Corrupt`] if the bytes are
     /// not what the header says.
     pub fn decompress(self, body: Bytes, limit: usize) -> Result<Bytes, DecompressError> {
-        let room = limit.min(body.len().saturating_mul(4));
         let read = |reader: &mut dyn Read| {
-            let mut out = Vec::with_capacity(room);
-            // One byte more than allowed tells "exactly full" from "too large".
-            let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-            reader.take(bound).read_to_end(&mut out).map_err(|e| DecompressError::Corrupt(e.to_string()))?;
-            if out.len() > limit { Err(DecompressError::TooLarge) } else { Ok(out.into()) }
+            let mut out = Vec::new();
+            loop {
+                // Room is taken before it is allocated: 4 times the body first, then as much again.
+                let more = out.len().max(body.len().saturating_mul(4)).clamp(PIECE_BYTES, limit.max(PIECE_BYTES));
+                if !memory::take(more) {
+                    return Err(DecompressError::Busy);
+                }
+                out.reserve_exact(more);
+                // One byte more than allowed tells "exactly full" from "too large".
+                let bound = more.min((limit + 1).saturating_sub(out.len()));
+                let bound = u64::try_from(bound).unwrap_or(u64::MAX);
+                let read = reader.take(bound).read_to_end(&mut out);
+                let read = read.map_err(|e| DecompressError::Corrupt(e.to_string()))?;
+                match () {
+                    () if out.len() > limit => return Err(DecompressError::TooLarge),
+                    () if (read as u64) < bound => return Ok(out.into()),
+                    () => {}
+                }
+            }
         };
         match self {
             Compression::None if body.len() > limit => Err(DecompressError::TooLarge),
@@ -91,6 +110,9 @@ pub enum DecompressError {
     /// More bytes came out than the limit allows.
     #[error("it is larger than the limit after decompression")]
     TooLarge,
+    /// There is no memory for it now.
+    #[error("there is no memory for it now")]
+    Busy,
     /// The bytes are not what the header says.
     #[error("it cannot be decompressed: {0}")]
     Corrupt(String),

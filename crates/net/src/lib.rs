@@ -8,6 +8,7 @@ pub mod client;
 pub mod compress;
 mod connection;
 mod linger;
+pub mod memory;
 pub mod serve;
 
 pub use answer_note::AnswerNote;
@@ -15,4 +16,5 @@ pub use body::{BodyError, read_body};
 pub use class::{StatusClass, retry_after};
 pub use client::{Answer, Client, HttpOptions, TransportError, TransportKind};
 pub use compress::Compression;
+pub use memory::{MemoryBudget, Reservation};
 pub use serve::{ListenError, bind, serve};

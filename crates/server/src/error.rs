@@ -153,6 +153,9 @@ impl IntoResponse for ApiError {
 
 impl From<weir_net::BodyError> for ApiError {
     fn from(error: weir_net::BodyError) -> Self {
+        if error == weir_net::BodyError::Busy {
+            return Self::unavailable(error.to_string());
+        }
         let code = match error.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,

@@ -57,6 +57,9 @@ pub(super) enum FrameError {
     /// The flag byte is neither 0 nor 1.
     #[error("the message prefix starts with {0:#04x}, which is no compression flag (0 or 1)")]
     Flag(u8),
+    /// There is no memory for it now.
+    #[error("there is no memory for the request now; send it again in a moment, or raise `limits.memory`")]
+    Busy,
     /// The connection broke off.
     #[error("the call broke off: {0}")]
     Broken(String),
@@ -91,7 +94,11 @@ where
             if found > limit {
                 return Err(FrameError::TooLarge { length: found, limit });
             }
-            whole.reserve((found + PREFIX_BYTES).saturating_sub(whole.len()));
+            let room = (found + PREFIX_BYTES).saturating_sub(whole.len());
+            if !weir_net::memory::take(room) {
+                return Err(FrameError::Busy);
+            }
+            whole.reserve(room);
             length = Some(found);
         }
         if let Some(length) = length

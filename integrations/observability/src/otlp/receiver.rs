@@ -4,6 +4,7 @@
 //! OTLP. Received bytes are checked and counted, not decoded: they go on as they came.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -235,6 +236,9 @@ impl<S: Sink> Endpoint<S> {
         let bytes = match read_body(&parts.headers, body, self.limit_bytes).await {
             Ok(bytes) => bytes,
             Err(error) => {
+                if error == BodyError::Busy {
+                    return busy(encoding, &Status::new(Code::Unavailable, error.to_string()));
+                }
                 let too_large = matches!(error, BodyError::TooLarge { .. });
                 let code = if too_large { Code::ResourceExhausted } else { Code::InvalidArgument };
                 return refusal(error.status(), encoding, &Status::new(code, error.to_string()));
@@ -276,8 +280,12 @@ impl<S: Sink> Endpoint<S> {
             Status::new(Code::Unimplemented, "this grpc-encoding is not supported; use gzip, zstd or identity")
         })?;
         let unary = grpc::read_unary(body, self.limit_bytes).await.map_err(|error| {
-            let too_large = matches!(error, grpc::FrameError::TooLarge { .. });
-            Status::new(if too_large { Code::ResourceExhausted } else { Code::InvalidArgument }, error.to_string())
+            let code = match error {
+                grpc::FrameError::TooLarge { .. } => Code::ResourceExhausted,
+                grpc::FrameError::Busy => return no_memory(),
+                _ => Code::InvalidArgument,
+            };
+            Status::new(code, error.to_string())
         })?;
         let Some((compressed, message)) = unary.message else {
             return Err(Status::new(
@@ -292,6 +300,7 @@ impl<S: Sink> Endpoint<S> {
                     Code::ResourceExhausted,
                     format!("the message is larger than the limit of {limit} bytes after decompression; send smaller batches or raise `max_request_size`"),
                 ),
+                DecompressError::Busy => no_memory(),
                 DecompressError::Corrupt(why) => Status::new(
                     Code::InvalidArgument,
                     format!("the message is not valid {}: {why}", compression.header().unwrap_or("data")),
@@ -320,6 +329,12 @@ impl<S: Sink> Endpoint<S> {
             }
         }
     }
+}
+
+/// What a sender hears while there is no memory for its call: come again.
+fn no_memory() -> Status {
+    let message = grpc::FrameError::Busy.to_string();
+    Status { code: Code::Unavailable, message, retry_after: Some(Duration::from_secs(1)) }
 }
 
 /// The token of an `Authorization: Bearer` header; the scheme's case does not matter (RFC 9110 §11.1).
