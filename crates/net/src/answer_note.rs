@@ -119,7 +119,11 @@ mod tests {
         for shift in 0..4 {
             let long = format!("{}{}", "x".repeat(shift), "\u{20ac}".repeat(1000));
             let excerpt = beginning(long.as_bytes());
-            assert!(excerpt.len() <= EXCERPT_LIMIT_BYTES && excerpt.len() > EXCERPT_LIMIT_BYTES - 4, "{}", excerpt.len());
+            assert!(
+                excerpt.len() <= EXCERPT_LIMIT_BYTES && excerpt.len() > EXCERPT_LIMIT_BYTES - 4,
+                "{}",
+                excerpt.len()
+            );
             assert!(long.starts_with(&excerpt));
         }
         assert_eq!(beginning(b"\xff\xfe"), "\u{fffd}\u{fffd}");
