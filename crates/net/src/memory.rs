@@ -18,6 +18,13 @@ pub struct MemoryBudget {
     given_back: Notify,
 }
 
+impl Default for MemoryBudget {
+    /// Without a bound.
+    fn default() -> Self {
+        Self { limit: AtomicUsize::new(usize::MAX), used: AtomicUsize::new(0), given_back: Notify::new() }
+    }
+}
+
 impl MemoryBudget {
     /// A budget of so many bytes.
     pub fn new(limit_bytes: usize) -> Arc<Self> {

@@ -186,9 +186,13 @@ impl OldWay {
 
 /// The answer where an exporter's queue does not take a batch.
 fn not_taken(path: &Path, reason: Reason) -> Answer {
+    let name = &path.outlet.name;
     let why = match reason {
         Reason::Stopped => "the pipeline is being stopped".to_owned(),
-        _ => format!("the queue of {} is full", path.outlet.name),
+        _ => match path.outlet.queue.status().is_short {
+            Some(short) => format!("the queue of {name} takes nothing now: {short}"),
+            None => format!("the queue of {name} is full"),
+        },
     };
     Answer::Later { after: COME_AGAIN, why }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::health::Board;
 use crate::ledger::Ledger;
+use crate::memory_budget::MemoryBudget;
 use crate::outcome::Fault;
 use crate::queue::Outlet;
 
@@ -102,6 +103,8 @@ pub struct Telemetry {
     pub ledger: Arc<Ledger>,
     /// How every integration feels.
     pub health: Arc<Board>,
+    /// Memory for records on their way.
+    pub memory: Arc<MemoryBudget>,
     polls: RwLock<BTreeMap<Arc<str>, Arc<Polls>>>,
     exporters: RwLock<Vec<(Arc<Outlet>, Arc<Attempts>)>>,
 }

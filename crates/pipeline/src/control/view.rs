@@ -242,7 +242,7 @@ impl Control {
         let health = self.telemetry().health.snapshot();
         let polls: BTreeMap<Arc<str>, u64> =
             self.telemetry().all_polls().into_iter().map(|(name, counts)| (name, counts.skipped)).collect();
-        let letters: BTreeMap<Arc<str>, u64> = BTreeMap::new();
+        let letters = self.dead_letters().map(|letters| letters.counts()).unwrap_or_default();
         self.with_shape(|shape| PipelineView {
             time_ms: unix_nanos(SystemTime::now()) / 1_000_000,
             sources: shape
@@ -302,7 +302,7 @@ fn queue_view(exporter: &ExporterShape) -> QueueView {
     let status = queue.status();
     QueueView {
         exporter: exporter.outlet.name.to_string(),
-        kind: if queue.is_durable() { "disk" } else { "memory" }.to_owned(),
+        kind: status.kind.name().to_owned(),
         records: status.records,
         bytes: status.bytes as u64,
         limit_bytes: status.limit_bytes as u64,
@@ -312,6 +312,6 @@ fn queue_view(exporter: &ExporterShape) -> QueueView {
             WhenFull::DropOldest => "drop_oldest",
         }
         .to_owned(),
-        short_of: None,
+        short_of: status.is_short.or(status.is_damaged),
     }
 }

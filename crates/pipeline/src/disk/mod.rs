@@ -5,6 +5,7 @@
 //! [`DiskFile::sync`], a name that was made or removed is after [`Disk::sync_folder`], and after a
 //! crash everything else may be there in any part and any order.
 
+mod lock;
 mod real;
 #[cfg(test)]
 pub mod simulated;
@@ -14,6 +15,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use lock::{FolderLock, LockError};
 pub use real::RealDisk;
 
 /// A file in a folder.
@@ -45,6 +47,11 @@ pub trait Disk: Send + Sync + Debug {
 
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file another name in its folder, in the place of a file of that name. After a crash either
+    /// the old or the new file has it; [`Disk::sync_folder`] makes sure that it is the new one. What the
+    /// file holds must be synced before.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Waits until the names in a folder are on the disk.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;

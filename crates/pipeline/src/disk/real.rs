@@ -61,6 +61,10 @@ impl Disk for RealDisk {
         std::fs::remove_file(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
     }
@@ -127,7 +131,11 @@ mod tests {
         assert_eq!(read_full(&*file, &mut buffer, 0).unwrap(), 13);
         assert_eq!(&buffer[..13], b"0,1,2,3,4,end");
         assert_eq!(disk.create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        disk.remove(&path).unwrap();
+        let renamed = below.join("2");
+        disk.create(&renamed).unwrap();
+        disk.rename(&path, &renamed).unwrap();
+        assert_eq!(disk.list(&below).unwrap(), [Listed { name: "2".into(), bytes: 13 }]);
+        disk.remove(&renamed).unwrap();
         assert!(disk.list(&below).unwrap().is_empty());
         assert!(disk.free_bytes(&below).unwrap() > 0);
     }

@@ -42,10 +42,13 @@ struct World {
     /// Names as the process sees them.
     names: BTreeMap<PathBuf, usize>,
     synced_names: BTreeMap<PathBuf, usize>,
-    unsynced_names: Vec<(PathBuf, Option<usize>)>,
+    unsynced_names: Vec<Renaming>,
     unreadable: Vec<(usize, Range<u64>)>,
     syncs: u64,
 }
+
+/// Names that change together or not at all.
+type Renaming = Vec<(PathBuf, Option<usize>)>;
 
 #[derive(Debug, Default)]
 struct Content {
@@ -192,8 +195,11 @@ impl SimulatedDisk {
         let mut world = self.world();
         let world = &mut *world;
         let fate = Fate::any(&mut world.random);
-        for (path, file) in std::mem::take(&mut world.unsynced_names) {
-            if fate.keeps(&mut world.random) {
+        for renaming in std::mem::take(&mut world.unsynced_names) {
+            if !fate.keeps(&mut world.random) {
+                continue;
+            }
+            for (path, file) in renaming {
                 match file {
                     Some(file) => world.synced_names.insert(path, file),
                     None => world.synced_names.remove(&path),
@@ -289,7 +295,7 @@ impl Disk for SimulatedDisk {
             let file = world.files.len();
             world.files.push(Content::default());
             world.names.insert(path.to_owned(), file);
-            world.unsynced_names.push((path.to_owned(), Some(file)));
+            world.unsynced_names.push(vec![(path.to_owned(), Some(file))]);
             Ok(Arc::new(SimulatedFile { disk: self.clone(), file }) as Arc<dyn DiskFile>)
         })
     }
@@ -315,7 +321,16 @@ impl Disk for SimulatedDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.operate(|world| {
             world.names.remove(path).ok_or(ErrorKind::NotFound)?;
-            world.unsynced_names.push((path.to_owned(), None));
+            world.unsynced_names.push(vec![(path.to_owned(), None)]);
+            Ok(())
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.operate(|world| {
+            let file = world.names.remove(from).ok_or(ErrorKind::NotFound)?;
+            world.names.insert(to.to_owned(), file);
+            world.unsynced_names.push(vec![(from.to_owned(), None), (to.to_owned(), Some(file))]);
             Ok(())
         })
     }

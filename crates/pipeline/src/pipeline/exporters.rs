@@ -10,10 +10,11 @@ use tokio_util::task::AbortOnDropHandle;
 use weir_model::Signal;
 
 use crate::control::{Changes, ExporterShape};
+use crate::memory_budget::MemoryBudget;
 use crate::options::{ExportOptions, WhenRemoved};
 use crate::pipeline::StartError;
 use crate::plan::Identity;
-use crate::queue::{DiskQueue, MemoryQueue, Outlet, Queue};
+use crate::queue::{DiskQueue, DiskQueueOptions, MemoryQueue, Outlet, Queue};
 use crate::role::DynExport;
 use crate::storage::Storage;
 use crate::telemetry::{Attempts, Telemetry};
@@ -33,6 +34,8 @@ pub type Exporting = (Arc<str>, Option<Identity>, ExportOptions, Box<dyn DynExpo
 pub struct Shared {
     /// Where queues on disk lie, if any does.
     pub storage: Option<Arc<Storage>>,
+    /// Bounds what is in memory.
+    pub budget: Arc<MemoryBudget>,
     /// Ledger and health.
     pub telemetry: Arc<Telemetry>,
     /// Ends all workers at once.
@@ -135,14 +138,14 @@ impl Exporters {
     fn line(&self, name: &Arc<str>, options: &ExportOptions, share: usize) -> Result<Line, StartError> {
         let (queue, disk): (Arc<dyn Queue>, _) = match self.storage(options) {
             Some(storage) => {
-                let bounds = storage.queue_options(options);
+                let bounds = storage.queue_options(options, &self.shared.budget);
                 let failed = |reason| StartError { integration: name.clone(), reason };
                 let queue = Arc::new(storage.queue(name, bounds, &self.shared.telemetry.ledger).map_err(failed)?);
                 (queue.clone(), Some(queue))
             }
             None => {
                 let limit = options.queue_size.map_or(share, |size| usize::try_from(size.bytes()).unwrap_or(usize::MAX));
-                (Arc::new(MemoryQueue::new(limit, options.when_full)), None)
+                (Arc::new(MemoryQueue::new(limit, options.when_full, Some(self.shared.budget.clone()))), None)
             }
         };
         let outlet = Arc::new(Outlet { name: name.clone(), queue });
@@ -195,7 +198,11 @@ impl Exporters {
 
     fn start(&mut self, coming: Coming) {
         let Coming { name, identity, options, exporter, signals, line } = coming;
-        let Shared { storage, telemetry, abandon } = &self.shared;
+        let Shared { storage, budget, telemetry, abandon } = &self.shared;
+        if let (Some(disk), Some(storage)) = (&line.disk, storage) {
+            let DiskQueueOptions { limit_bytes, when_full, sync, max_age, .. } = storage.queue_options(&options, budget);
+            disk.reconfigure(limit_bytes, when_full, sync, max_age);
+        }
         telemetry.health.initializing(&name);
         telemetry.exporter(line.outlet.clone(), line.attempts.clone());
         let release = CancellationToken::new();
@@ -282,6 +289,20 @@ impl Exporters {
     /// Ends all workers at once.
     pub fn abandon(&self) {
         self.shared.abandon.cancel();
+    }
+
+    /// Makes what the queues on disk know last: call it when the workers have ended.
+    pub async fn finish(&mut self) {
+        let disks: Vec<_> = self.all().filter_map(|exporter| exporter.line.disk.clone()).collect();
+        let sync = move || {
+            for disk in disks {
+                if let Err(error) = disk.sync() {
+                    tracing::warn!("cannot note what was delivered ({error}); it may be delivered again after the next start");
+                }
+            }
+        };
+        // A panic there is told by the queue itself.
+        let _ = tokio::task::spawn_blocking(sync).await;
     }
 }
 

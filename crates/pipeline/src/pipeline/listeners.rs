@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weir_config::SocketAddress;
 
+use crate::memory_budget::{self, MemoryBudget};
 use crate::pipeline::StartError;
 use crate::role::Mount;
 
@@ -23,11 +27,16 @@ pub struct Mounted<'a> {
 }
 
 /// All ports that are listened on.
-#[derive(Default)]
 pub struct Listeners {
+    budget: Arc<MemoryBudget>,
     open: BTreeMap<String, Open>,
     /// Servers of routers that were replaced: they finish their requests.
     serving: JoinSet<()>,
+}
+
+/// Serves a request within the memory of the process.
+async fn within_memory(State(budget): State<Arc<MemoryBudget>>, request: Request, next: Next) -> Response {
+    memory_budget::within(budget, next.run(request)).await
 }
 
 /// A port that is listened on.
@@ -79,6 +88,11 @@ impl Place {
 }
 
 impl Listeners {
+    /// None yet. What requests bring is within the budget.
+    pub fn new(budget: Arc<MemoryBudget>) -> Self {
+        Self { budget, open: BTreeMap::new(), serving: JoinSet::new() }
+    }
+
     /// Opens the ports that are new.
     ///
     /// # Errors
@@ -135,7 +149,8 @@ impl Listeners {
         let listener = TcpListener::from_std(socket.try_clone()?)?;
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        self.serving.spawn(weir_net::serve(listener, place.router, stopped));
+        let router = place.router.layer(from_fn_with_state(self.budget.clone(), within_memory));
+        self.serving.spawn(weir_net::serve(listener, router, stopped));
         self.open.insert(address.to_owned(), Open { socket, owners: place.owners, stop });
         Ok(())
     }

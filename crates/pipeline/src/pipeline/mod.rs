@@ -18,7 +18,7 @@ use weir_model::Signal;
 
 use crate::control::{Changes, Control, FlowShape, RouteView, Shape};
 use crate::intake::{Intake, OldWay};
-use crate::ledger::{Counts, Key};
+use crate::ledger::{Counts, Key, Ledger};
 use crate::pipeline::exporters::{Exporters, Shared};
 use crate::pipeline::listeners::Listeners;
 use crate::pipeline::sources::Sources;
@@ -41,6 +41,7 @@ const LET_GO: Duration = Duration::from_millis(500);
 
 /// How often the rows of the ledger that no queue keeps are written down.
 const SAVE: Duration = Duration::from_secs(10);
+const SAVES_PER_HOUR: usize = 360;
 
 /// How long a change waits for batches that are on their way to an exporter that goes.
 const ON_THEIR_WAY: Duration = Duration::from_secs(1);
@@ -77,12 +78,7 @@ impl Pipeline {
         pipeline.change(plan).await?;
         if let Some(storage) = pipeline.storage.clone() {
             let ledger = pipeline.telemetry().ledger.clone();
-            pipeline.saving = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-                loop {
-                    tokio::time::sleep(SAVE).await;
-                    storage.save(&ledger).await;
-                }
-            })));
+            pipeline.saving = Some(AbortOnDropHandle::new(tokio::spawn(keep_house(storage, ledger))));
         }
         Ok(pipeline)
     }
@@ -110,14 +106,16 @@ impl Pipeline {
         if let Some(storage) = &storage {
             plan.control.set_dead_letters(storage.dead_letters.clone());
         }
+        let budget = telemetry.memory.clone();
+        let listeners = Listeners::new(budget.clone());
         let abandon = CancellationToken::new();
-        let exporters = Exporters::new(Shared { storage: storage.clone(), telemetry, abandon });
+        let exporters = Exporters::new(Shared { storage: storage.clone(), budget, telemetry, abandon });
         Ok(Pipeline {
             control: plan.control.clone(),
             storage,
             exporters,
             sources: Sources::default(),
-            listeners: Listeners::default(),
+            listeners,
             is_once,
             saving: None,
         })
@@ -147,6 +145,7 @@ impl Pipeline {
     pub async fn change(&mut self, plan: Plan) -> Result<Changes, StartError> {
         let Plan { members, mut identities, routes, acknowledge, memory_bytes, .. } = plan;
         let telemetry = self.telemetry().clone();
+        telemetry.memory.set_limit(memory_bytes);
         let (mut exporting, mut bringing, mut off) = (Vec::new(), Vec::new(), Vec::new());
         for member in members {
             let identity = identities.remove(member.name());
@@ -236,8 +235,9 @@ impl Pipeline {
         }
         self.saving = None;
         let ledger = self.telemetry().ledger.clone();
+        self.exporters.finish().await;
         if let Some(storage) = &self.storage {
-            storage.save(&ledger).await;
+            storage.save(&ledger);
         }
         ledger.snapshot()
     }
@@ -249,6 +249,19 @@ impl Drop for Pipeline {
         self.sources.stop();
         self.listeners.stop();
         self.exporters.abandon();
+    }
+}
+
+/// Writes the ledger down now and then, and removes old dead letters.
+async fn keep_house(storage: Arc<Storage>, ledger: Arc<Ledger>) {
+    loop {
+        for _ in 0..SAVES_PER_HOUR {
+            tokio::time::sleep(SAVE).await;
+            let (storage, ledger) = (storage.clone(), ledger.clone());
+            // A panic there ends nothing else.
+            let _ = tokio::task::spawn_blocking(move || storage.save(&ledger)).await;
+        }
+        storage.expire().await;
     }
 }
 

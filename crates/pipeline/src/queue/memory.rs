@@ -10,14 +10,16 @@ use tokio::sync::Notify;
 use weir_model::Verdict;
 
 use crate::ledger::{Account, Reason};
+use crate::memory_budget::{MemoryBudget, Reservation};
 use crate::options::WhenFull;
-use crate::queue::{Entry, Hold, Queue, QueueStatus, TakeLimits, Taken};
+use crate::queue::{Entry, Hold, Queue, QueueKind, QueueStatus, TakeLimits, Taken};
 
 /// A queue in memory.
 #[derive(Debug)]
 pub struct MemoryQueue {
     limit_bytes: usize,
     when_full: WhenFull,
+    budget: Option<Arc<MemoryBudget>>,
     used: Arc<AtomicUsize>,
     state: Mutex<State>,
     changed: Notify,
@@ -48,9 +50,37 @@ enum Front {
 
 impl MemoryQueue {
     /// A queue of at most `limit_bytes`, what is under way included. One batch larger than that is
-    /// taken when nothing else is there, so that it cannot wait for ever.
-    pub fn new(limit_bytes: usize, when_full: WhenFull) -> Self {
-        Self { limit_bytes, when_full, used: Arc::default(), state: Mutex::default(), changed: Notify::new() }
+    /// taken when nothing else is there, so that it cannot wait for ever. All of it counts in the budget.
+    pub fn new(limit_bytes: usize, when_full: WhenFull, budget: Option<Arc<MemoryBudget>>) -> Self {
+        let (used, state, changed) = (Arc::default(), Mutex::default(), Notify::new());
+        Self { limit_bytes, when_full, budget, used, state, changed }
+    }
+
+    /// Whether the bound has room for so many bytes.
+    fn fits(&self, bytes: usize) -> bool {
+        let used = self.used.load(Ordering::Acquire);
+        used == 0 || used.saturating_add(bytes) <= self.limit_bytes
+    }
+
+    /// Why a batch of this size would not be taken, if it would not.
+    fn shortage(&self, bytes: usize) -> Option<String> {
+        let mebibytes = |bytes: usize| bytes.div_ceil(1 << 20);
+        if self.when_full == WhenFull::DropOldest {
+            return None;
+        }
+        if !self.fits(bytes) {
+            return Some(format!("the queue is full: its {} MiB of memory are used", mebibytes(self.limit_bytes)));
+        }
+        let budget = self.budget.as_ref().filter(|budget| !budget.has_room(bytes))?;
+        Some(format!("memory is used up: {} MiB wait in the process", mebibytes(budget.limit())))
+    }
+
+    /// Memory for an entry; without a budget there always is.
+    fn reserve(&self, bytes: usize) -> Option<Option<Reservation>> {
+        match &self.budget {
+            Some(budget) => budget.try_reserve(bytes).map(Some),
+            None => Some(None),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -95,8 +125,7 @@ impl MemoryQueue {
 
 impl Queue for MemoryQueue {
     fn has_room(&self, bytes: usize) -> bool {
-        let used = self.used.load(Ordering::Acquire);
-        used == 0 || used.saturating_add(bytes) <= self.limit_bytes || self.when_full == WhenFull::DropOldest
+        self.shortage(bytes).is_none()
     }
 
     fn push(&self, entry: Entry) -> Result<(), Reason> {
@@ -107,24 +136,32 @@ impl Queue for MemoryQueue {
         if state.closed {
             return Err(Reason::Stopped);
         }
-        if !self.has_room(bytes) {
+        if !self.fits(bytes) && self.when_full == WhenFull::Block {
             return Err(Reason::QueueFull);
         }
-        while self.used.load(Ordering::Acquire).saturating_add(bytes) > self.limit_bytes {
-            // What is under way cannot be dropped, so the loop ends when nothing waits.
-            let Some(Waiting { entry: oldest, .. }) = state.entries.pop_front() else { break };
+        // Since it was looked at, others may have taken what is reserved here.
+        let mut reserved = self.reserve(bytes);
+        // What is under way cannot be dropped, so the loop ends when nothing waits.
+        while (self.used.load(Ordering::Acquire).saturating_add(bytes) > self.limit_bytes || reserved.is_none())
+            && self.when_full == WhenFull::DropOldest
+        {
+            let Some(Waiting { entry: oldest, hold }) = state.entries.pop_front() else { break };
             oldest.row.drop_queued(oldest.batch.payload.len() as u64, Reason::QueueFull);
             displaced.push(oldest.batch.receipt);
+            drop(hold);
+            reserved = reserved.or_else(|| self.reserve(bytes));
         }
-        entry.row.accept(entry.batch.payload.len() as u64);
-        self.used.fetch_add(bytes, Ordering::AcqRel);
-        let hold = Arc::new(Hold { bytes, used: self.used.clone() });
-        state.entries.push_back(Waiting { entry, hold });
+        let pushed = reserved.map(|reservation| {
+            entry.row.accept(entry.batch.payload.len() as u64);
+            self.used.fetch_add(bytes, Ordering::AcqRel);
+            let hold = Arc::new(Hold { bytes, used: self.used.clone(), _reservation: reservation });
+            state.entries.push_back(Waiting { entry, hold });
+        });
         drop(state);
         self.changed.notify_one();
         // Dropped as configured: sent again, they would only displace newer ones.
         displaced.into_iter().for_each(|receipt| receipt.settle(Verdict::Delivered));
-        Ok(())
+        pushed.ok_or(Reason::MemoryFull)
     }
 
     fn take(&self, limits: TakeLimits) -> BoxFuture<'_, Option<Vec<Taken>>> {
@@ -173,12 +210,59 @@ impl Queue for MemoryQueue {
     }
 
     fn status(&self) -> QueueStatus {
+        let is_short = self.shortage(1);
         let state = self.lock();
         QueueStatus {
+            kind: QueueKind::Memory,
             records: state.entries.iter().map(|t| t.entry.batch.payload.len() as u64).sum(),
             bytes: self.used.load(Ordering::Acquire),
             limit_bytes: self.limit_bytes,
             oldest: state.entries.front().map(|t| t.entry.since.elapsed()),
+            is_short,
+            is_damaged: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::time::Instant;
+    use weir_model::{Batch, Encoding, Payload, Receipt, Signal, Wire};
+
+    use super::*;
+    use crate::ledger::Row;
+
+    fn entry(row: &Arc<Row>, bytes: usize) -> Entry {
+        let wire = Wire { encoding: Encoding::Protobuf, bytes: Bytes::from(vec![0; bytes]) };
+        let payload = Payload::from_wire(Signal::Logs, wire, 1);
+        let batch = Batch { origin: Arc::from("source"), payload, receipt: Receipt::unclaimed() };
+        Entry { batch, row: row.clone(), since: Instant::now() }
+    }
+
+    #[tokio::test]
+    async fn queues_share_a_budget_until_what_was_taken_is_let_go() {
+        let (budget, row) = (MemoryBudget::new(1000), Arc::new(Row::default()));
+        let queue = |when_full| MemoryQueue::new(10_000, when_full, Some(budget.clone()));
+        let (first, second) = (queue(WhenFull::Block), queue(WhenFull::Block));
+        first.push(entry(&row, 600)).unwrap();
+        assert!(!second.has_room(600) && second.has_room(400));
+        assert_eq!(second.push(entry(&row, 600)), Err(Reason::MemoryFull));
+        assert!(second.status().is_short.is_none(), "a small one fits");
+        second.push(entry(&row, 400)).unwrap();
+        assert!(second.status().is_short.unwrap().contains("memory is used up"));
+        let limits = TakeLimits { records: 1, bytes: 1, linger: Duration::ZERO };
+        let taken = first.take(limits).await.unwrap();
+        assert_eq!(budget.used(), 1000, "what is under way counts");
+        drop(taken);
+        assert_eq!(budget.used(), 400);
+        // One that drops its oldest drops its own, not those of others.
+        let drops = queue(WhenFull::DropOldest);
+        drops.push(entry(&row, 500)).unwrap();
+        drops.push(entry(&row, 600)).unwrap();
+        assert_eq!((drops.status().records, second.status().records, budget.used()), (1, 1, 1000));
+        assert_eq!(drops.push(entry(&row, 700)), Err(Reason::MemoryFull));
+        drop((drops, second));
+        assert_eq!(budget.used(), 0);
     }
 }

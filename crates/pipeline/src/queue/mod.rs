@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use weir_model::Batch;
 
 use crate::ledger::{Account, Reason, Row};
+use crate::memory_budget::Reservation;
 
 pub use durable::{
     Damage, DiskQueue, DiskQueueOptions, Exported, Found, Key, OpenError, OpenReport, SegmentSurvey, SharedQuota,
-    Survey, SyncPolicy, export, inspect, verify,
+    Survey, SyncPolicy, export, inspect, ledger_rows, verify,
 };
 pub use memory::MemoryQueue;
 
@@ -52,6 +53,8 @@ pub struct Taken {
 pub struct Hold {
     bytes: usize,
     used: Arc<AtomicUsize>,
+    /// The same bytes of the process's memory.
+    _reservation: Option<Reservation>,
 }
 
 impl Drop for Hold {
@@ -71,9 +74,31 @@ pub struct TakeLimits {
     pub linger: Duration,
 }
 
-/// What waits in a queue.
+/// Where a queue keeps what waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueKind {
+    /// In memory: nothing of it is left after the process.
+    #[default]
+    Memory,
+    /// On disk.
+    Disk,
+}
+
+impl QueueKind {
+    /// One word.
+    pub fn name(self) -> &'static str {
+        match self {
+            QueueKind::Memory => "memory",
+            QueueKind::Disk => "disk",
+        }
+    }
+}
+
+/// What waits in a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueStatus {
+    /// Where it waits.
+    pub kind: QueueKind,
     /// Records that wait.
     pub records: u64,
     /// Bytes that wait or are under way.
@@ -82,6 +107,10 @@ pub struct QueueStatus {
     pub limit_bytes: usize,
     /// Age of the oldest that waits.
     pub oldest: Option<Duration>,
+    /// Why nothing fits, or is not stored, at the moment, in words.
+    pub is_short: Option<String>,
+    /// What was lost because the disk did not give it back, in words; it stays until the process ends.
+    pub is_damaged: Option<String>,
 }
 
 /// A bounded queue of batches for one exporter.
@@ -92,7 +121,8 @@ pub trait Queue: Send + Sync {
     /// Takes an entry, counting it as accepted.
     ///
     /// # Errors
-    /// Why it was not taken: [`Reason::QueueFull`] or, once closed, [`Reason::Stopped`]. The entry is dropped.
+    /// Why it was not taken: [`Reason::QueueFull`], [`Reason::MemoryFull`] or, once closed,
+    /// [`Reason::Stopped`]. The entry is dropped.
     fn push(&self, entry: Entry) -> Result<(), Reason>;
 
     /// Waits for entries of one origin and one signal that can travel together; `None` when the

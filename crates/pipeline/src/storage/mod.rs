@@ -7,15 +7,21 @@
 //! DATA/ledger.json               rows whose records no queue on disk keeps
 //! ```
 
+mod open;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weir_config::{QueueKind, Settings, SyncPolicy};
 
-use crate::dead_letters::DeadLetters;
-use crate::ledger::{Counts, Key, Ledger};
-use crate::options::ExportOptions;
-use crate::queue::{DiskQueue, DiskQueueOptions};
+use crate::disk::RealDisk;
+use crate::ledger::{self, Counts, Key};
+use crate::queue;
+
+pub use open::Storage;
+
+/// The file of the rows that no queue keeps.
+const LEDGER_FILE: &str = "ledger.json";
 
 /// What the configuration says about what outlives the process.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +62,7 @@ impl StoragePlan {
 
     /// Whether any of these exporters needs it.
     pub fn is_needed(&self, mut queues: impl Iterator<Item = Option<QueueKind>>) -> bool {
-        queues.any(|queue| queue.unwrap_or(self.queue) == QueueKind::Disk) && false
+        queues.any(|queue| queue.unwrap_or(self.queue) == QueueKind::Disk)
     }
 
     /// Where the queue of an exporter lies.
@@ -96,8 +102,15 @@ pub fn queues_in(data: &Path) -> std::io::Result<Vec<(Arc<str>, PathBuf)>> {
 /// # Errors
 /// One line with what cannot be read.
 pub fn ledger(data: &Path) -> Result<Vec<(Key, Counts)>, String> {
-    let _ = data;
-    Ok(Vec::new())
+    let file = data.join(LEDGER_FILE);
+    let rows = ledger::read(&RealDisk, &file).map_err(|error| error.to_string())?;
+    let mut all: Vec<(Key, Counts)> = rows.into_iter().map(|(key, settled)| (key, settled.counts())).collect();
+    let folders = queues_in(data).map_err(|error| format!("{}: {error}", data.display()))?;
+    for (exporter, folder) in folders {
+        all.extend(queue::ledger_rows(&RealDisk, &folder, &exporter).map_err(|error| error.to_string())?);
+    }
+    all.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(all)
 }
 
 /// An exporter's name as the name of a folder: what could mean something to a file system is `%` and
@@ -117,24 +130,6 @@ fn folder_name(exporter: &str) -> String {
 fn exporter_name(folder: &str) -> Option<String> {
     let name = percent_encoding::percent_decode_str(folder).decode_utf8().ok()?.into_owned();
     (folder_name(&name) == folder).then_some(name)
-}
-
-/// What outlives the process, open.
-#[derive(Debug)]
-pub struct Storage {
-    /// What backends refused for good.
-    pub dead_letters: Arc<DeadLetters>,
-}
-
-impl Storage {
-    /// Opens the data folder for this process alone, and counts in the ledger what no queue keeps.
-    pub fn open(_plan: StoragePlan, _ledger: &Ledger) -> Result<Self, String> {
-        Err("not yet".into())
-    }
-    pub fn keeps(&self, _options: &ExportOptions) -> bool { false }
-    pub fn queue_options(&self, _options: &ExportOptions) -> DiskQueueOptions { DiskQueueOptions::new(0) }
-    pub fn queue(&self, _: &Arc<str>, _: DiskQueueOptions, _: &Arc<Ledger>) -> Result<DiskQueue, String> { Err("not yet".into()) }
-    pub async fn save(&self, _: &Ledger) {}
 }
 
 #[cfg(test)]

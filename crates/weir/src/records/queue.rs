@@ -1,6 +1,6 @@
 //! `weir queue`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use clap::Subcommand;
 use weir_pipeline::control::{QueueView, QueuesView};
 use weir_pipeline::disk::RealDisk;
 use weir_model::{Payload, Wire};
-use weir_pipeline::queue::{self, Exported, Key, Survey};
+use weir_pipeline::queue::{self, Exported, Key, OpenError, Survey};
 use weir_pipeline::storage;
 
 use crate::records::table::{age, bytes, table};
@@ -167,9 +167,16 @@ fn export(folder: &Folder, only: Option<&str>, key: Option<&Key>) -> Result<Exit
             out.write_all(&line)?;
             out.write_all(b"\n")
         });
-        visited.map_err(|error| error.to_string())?;
+        match visited {
+            // A reader that went away (`weir queue export | head`) has seen enough.
+            Err(OpenError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            visited => visited.map_err(|error| error.to_string())?,
+        }
     }
-    out.flush().map_err(|error| format!("cannot write: {error}"))?;
+    match out.flush() {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+        flushed => flushed.map_err(|error| format!("cannot write: {error}"))?,
+    }
     say::note(&format!("{records} records written"));
     if unreadable > 0 {
         say::note(&format!("{unreadable} records cannot be read: damaged, or encrypted with another key (--key-file)"));

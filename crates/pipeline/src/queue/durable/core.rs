@@ -1,23 +1,27 @@
 //! A queue on disk without the thread that writes: opening, pushing, taking, settling.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use weir_model::{Batch, Encoding, Receipt, Verdict};
+use weir_model::{Batch, Encoding, Receipt, Signal, Verdict};
 
 use crate::disk::Disk;
-use crate::ledger::{Account, Ledger, Reason};
+use crate::ledger::{Account, Ledger, Reason, Row, Settled, Tally, Totals};
+use crate::memory_budget::Reservation;
 use crate::queue::durable::cipher::{self, KeyId};
 use crate::queue::durable::options::DiskQueueOptions;
 use crate::queue::durable::reader::Reader;
 use crate::queue::durable::record::{self, Place};
 use crate::queue::durable::segment;
+use crate::queue::durable::shortage::Shortage;
 use crate::queue::durable::state::{Front, Pending, Segment, State, Waiting};
 use crate::queue::durable::survey::{Damage, Depth, Found, OpenError, Survey, survey};
+use crate::queue::durable::totals::{self, Sums};
 use crate::queue::durable::writer::Writer;
 use crate::queue::{Entry, Hold, TakeLimits, Taken};
 
@@ -32,6 +36,19 @@ pub struct OpenReport {
     pub segments: usize,
     /// Bytes of all segments.
     pub bytes: u64,
+    /// The log does not say what became of earlier records, because it is damaged or of the first Weir: the
+    /// rows of the ledger begin anew with what waits.
+    pub begins_anew: bool,
+}
+
+/// Records of a row that never stood in the queue, and that its log has not noted.
+pub struct Aside {
+    /// Which row.
+    pub key: (Arc<str>, Signal),
+    /// The row.
+    pub row: Arc<Row>,
+    /// They.
+    pub totals: Totals,
 }
 
 /// Tells the time in unix milliseconds.
@@ -43,8 +60,10 @@ pub struct Core {
     pub disk: Arc<dyn Disk>,
     /// Where the segments are.
     pub folder: PathBuf,
-    /// Bounds and promises.
-    pub options: DiskQueueOptions,
+    /// The exporter.
+    pub exporter: Arc<str>,
+    /// Where its rows are.
+    pub ledger: Arc<Ledger>,
     /// Names the key of the options.
     pub key_id: KeyId,
     /// Tells the time.
@@ -55,6 +74,7 @@ pub struct Core {
     pub work: Condvar,
     /// Bytes of entries that whoever took them still holds.
     pub taken: Arc<AtomicUsize>,
+    options: RwLock<Arc<DiskQueueOptions>>,
     state: Mutex<State>,
     writer: Mutex<Writer>,
     reader: Mutex<Reader>,
@@ -88,7 +108,7 @@ impl Core {
         if let Some(foreign) = foreign {
             return Err(OpenError::Key { path: segment::path(&folder, foreign.number) });
         }
-        options.segment_bytes = options.segment_bytes.min(options.limit_bytes / 4);
+        options.bound_segments();
         let next_number = found.segments.last().map_or(1, |newest| newest.number.saturating_add(1));
         let (state, report) = recovered(found, &ledger, exporter, next_number);
         if let Some(shared) = &options.shared {
@@ -98,12 +118,14 @@ impl Core {
         let core = Self {
             disk,
             folder,
-            options,
+            exporter: exporter.clone(),
+            ledger,
             key_id,
             now_ms,
             changed: Notify::new(),
             work: Condvar::new(),
             taken: Arc::default(),
+            options: RwLock::new(Arc::new(options)),
             state: Mutex::new(state),
             writer: Mutex::new(writer),
             reader: Mutex::default(),
@@ -114,6 +136,9 @@ impl Core {
     }
 
     fn log(&self, report: &OpenReport) {
+        if report.begins_anew {
+            tracing::warn!(folder = %self.folder.display(), "a queue does not say what became of earlier records; its rows of the ledger begin anew");
+        }
         for Damage { path, offset, bytes, is_torn, records } in &report.damage {
             let (segment, records) = (path.display(), records.map_or(-1, i64::from));
             if *is_torn {
@@ -122,6 +147,22 @@ impl Core {
                 tracing::error!(%segment, offset, bytes, records, "damaged: these bytes of a queue are passed over");
             }
         }
+    }
+
+    /// Bounds and promises.
+    pub fn options(&self) -> Arc<DiskQueueOptions> {
+        self.options.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes bounds and promises; the key and what is shared stay as they are.
+    pub fn change_options(&self, change: impl FnOnce(&mut DiskQueueOptions)) {
+        let mut options = self.options.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = Arc::make_mut(&mut options);
+        change(changed);
+        changed.bound_segments();
+        drop(options);
+        self.work.notify_one();
+        self.changed.notify_one();
     }
 
     /// Cuts torn ends off, for they would be found again at every start.
@@ -150,13 +191,45 @@ impl Core {
 
     /// How long the record of a payload is.
     fn stored_bytes(&self, origin: &str, payload_bytes: usize) -> u64 {
-        let overhead = if self.options.key.is_some() { cipher::OVERHEAD_BYTES } else { 0 };
+        let overhead = if self.options().key.is_some() { cipher::OVERHEAD_BYTES } else { 0 };
         (record::HEADER_BYTES + origin.len() + payload_bytes + overhead) as u64
     }
 
     /// Whether a batch of this size would be taken.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.state().has_room(self.stored_bytes("", bytes), bytes, &self.options)
+        self.shortage(bytes).is_none()
+    }
+
+    /// Why a batch of this size would not be taken, if it would not.
+    pub fn shortage(&self, bytes: usize) -> Option<Shortage> {
+        let options = self.options();
+        let shortage = self.state().shortage(self.stored_bytes("", bytes), bytes, &options);
+        let memory = || {
+            let budget = options.budget.as_ref().filter(|budget| !budget.has_room(bytes))?;
+            self.shrink_head();
+            (!budget.has_room(bytes)).then(|| Shortage::Memory(budget.limit()))
+        };
+        shortage.or_else(memory)
+    }
+
+    /// Gives up the head, unless somebody is reading just now.
+    pub fn shrink_head(&self) {
+        match self.reader.try_lock() {
+            Ok(_reading) => self.state().shrink_head(),
+            Err(TryLockError::Poisoned(_reading)) => self.state().shrink_head(),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    /// Memory for an entry that waits for the disk.
+    fn reserve(&self, bytes: usize) -> Result<Option<Reservation>, Reason> {
+        let options = self.options();
+        let Some(budget) = &options.budget else { return Ok(None) };
+        if let Some(reserved) = budget.try_reserve(bytes) {
+            return Ok(Some(reserved));
+        }
+        self.shrink_head();
+        budget.try_reserve(bytes).map(Some).ok_or(Reason::MemoryFull)
     }
 
     /// Takes an entry.
@@ -174,20 +247,32 @@ impl Core {
         if is_too_long || u32::try_from(payload.len()).is_err() {
             return Err(Reason::NotEncodable);
         }
+        let reservation = self.reserve(payload.size_bytes())?;
+        let options = self.options();
         let mut state = self.state();
         if state.is_closed {
             return Err(Reason::Stopped);
         }
-        if !state.has_room(stored_bytes, payload.size_bytes(), &self.options) {
+        if state.shortage(stored_bytes, payload.size_bytes(), &options).is_some() {
             return Err(Reason::QueueFull);
         }
         row.accept(payload.len() as u64);
         let sequence = state.next_sequence;
         state.next_sequence += 1;
         let queued_ms = (self.now_ms)();
-        let pending =
-            Pending { sequence, origin, payload, bytes, encoding, receipt, row, queued_ms, since, stored_bytes };
-        state.add_pending(pending);
+        state.add_pending(Pending {
+            sequence,
+            origin,
+            payload,
+            bytes,
+            encoding,
+            receipt,
+            row,
+            queued_ms,
+            since,
+            stored_bytes,
+            reservation,
+        });
         drop(state);
         self.work.notify_one();
         Ok(())
@@ -201,27 +286,28 @@ impl Core {
     /// Entries queued before are too old.
     pub fn expired_ms(&self) -> Option<i64> {
         let age_ms = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        self.options.max_age.map(|age| (self.now_ms)().saturating_sub(age_ms(age)))
+        self.options().max_age.map(|age| (self.now_ms)().saturating_sub(age_ms(age)))
     }
 
     /// Entries as a worker gets them: with receipts that come back here.
     pub fn hand_out(self: &Arc<Self>, taken: Vec<Waiting>) -> Vec<Taken> {
         let hand_out = |waiting: Waiting| {
-            let Waiting { sequence, origin, payload, row, since, .. } = waiting;
-            let core = self.clone();
-            let receipt = Receipt::new(move |settled| core.settle(sequence, settled.verdict));
+            let Waiting { sequence, origin, payload, row, since, reservation, .. } = waiting;
+            let (core, tally) = (self.clone(), Arc::new(Tally::default()));
+            let account = Account::with_tally(row, tally.clone());
+            let receipt = Receipt::new(move |said| core.settle(sequence, said.verdict, tally.settled()));
             let bytes = payload.size_bytes();
             self.taken.fetch_add(bytes, Ordering::AcqRel);
-            let hold = Arc::new(Hold { bytes, used: self.taken.clone() });
-            Taken { batch: Batch { origin, payload, receipt }, account: Account::of(row), since, hold }
+            let hold = Arc::new(Hold { bytes, used: self.taken.clone(), _reservation: reservation });
+            Taken { batch: Batch { origin, payload, receipt }, account, since, hold }
         };
         taken.into_iter().map(hand_out).collect()
     }
 
-    fn settle(&self, sequence: u64, verdict: Verdict) {
+    fn settle(&self, sequence: u64, verdict: Verdict, settled: Settled) {
         let mut state = self.state();
         let was_behind = state.cursor() != state.written_cursor;
-        state.settle(sequence, verdict);
+        state.settle(sequence, verdict, settled);
         let is_behind = state.cursor() != state.written_cursor;
         drop(state);
         if verdict == Verdict::Retry {
@@ -231,6 +317,29 @@ impl Core {
         if is_behind && !was_behind {
             self.work.notify_one();
         }
+    }
+
+    /// What the cursor has to carry now, and what of it never stood in the queue.
+    pub fn sums(&self, state: &State) -> (Sums, Vec<Aside>) {
+        let mut sums = Sums { rows: state.outcomes.totals.clone(), released: state.outcomes.released.clone() };
+        // What the cursor has passed needs no name.
+        let cursor = state.cursor();
+        sums.released.retain(|_, (_, last)| *last >= cursor);
+        let mut asides = Vec::new();
+        for (origin, signal, row) in self.ledger.rows_of(&self.exporter) {
+            let totals = row.aside();
+            if !totals.is_empty() {
+                let key = (origin, signal);
+                totals::add(&mut sums.rows, key.clone(), &totals);
+                asides.push(Aside { key, row, totals });
+            }
+        }
+        (sums, asides)
+    }
+
+    /// Whether there is something beside the queue that the cursor has to carry.
+    pub fn has_asides(&self) -> bool {
+        self.ledger.rows_of(&self.exporter).iter().any(|(_, _, row)| !row.aside().is_empty())
     }
 
     /// Takes no more entries, and gives none either if it is abandoned.
@@ -255,7 +364,7 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         let bytes = self.state().disk_bytes();
-        if let Some(shared) = &self.options.shared {
+        if let Some(shared) = &self.options().shared {
             shared.change(bytes, 0);
         }
     }
@@ -264,9 +373,8 @@ impl Drop for Core {
 /// What a queue knows after its folder was looked at.
 fn recovered(found: Survey, ledger: &Ledger, exporter: &Arc<str>, next_number: u64) -> (State, OpenReport) {
     let waiting = found.waiting();
-    for found in &waiting {
-        ledger.row(&found.origin, exporter, found.signal).accept(found.records);
-    }
+    let begins_anew = found.sums.is_none() && found.segments.iter().any(|segment| segment.file_bytes > 0);
+    restore(&found, &waiting, ledger, exporter);
     let mut state = State {
         read_until: found.cursor,
         written_cursor: found.cursor,
@@ -274,6 +382,9 @@ fn recovered(found: Survey, ledger: &Ledger, exporter: &Arc<str>, next_number: u
         read_ms: found.oldest_ms().unwrap_or_default(),
         ..State::default()
     };
+    let sums = found.sums.unwrap_or_default();
+    (state.outcomes.totals, state.outcomes.released) = (sums.rows, sums.released);
+    state.written_released = state.outcomes.released.keys().copied().collect();
     // A number for each segment's entries of its own, so that those of a segment that could not be
     // read this time are not given again: none holds 2^24 entries.
     state.next_sequence = found.cursor.max(next_number.saturating_mul(1 << 24));
@@ -292,7 +403,19 @@ fn recovered(found: Survey, ledger: &Ledger, exporter: &Arc<str>, next_number: u
         state.read_at = state.read_at.or(first);
         state.segments.push_back(segment);
     }
-    let report =
-        OpenReport { waiting, damage: found.damage, segments: state.segments.len(), bytes: state.disk_bytes() };
-    (state, report)
+    let (damage, segments, bytes) = (found.damage, state.segments.len(), state.disk_bytes());
+    (state, OpenReport { waiting, damage, segments, bytes, begins_anew })
+}
+
+/// The rows of the exporter as its queue has them: also those of which nothing waits.
+fn restore(found: &Survey, waiting: &[Found], ledger: &Ledger, exporter: &Arc<str>) {
+    let known = ledger.rows_of(exporter).into_iter().map(|(origin, signal, _)| (origin, signal));
+    let noted = found.sums.iter().flat_map(|sums| sums.rows.keys().cloned());
+    let there = waiting.iter().map(|found| (found.origin.clone(), found.signal));
+    let rows: BTreeSet<(Arc<str>, Signal)> = known.chain(noted).chain(there).collect();
+    for key in rows {
+        let waits = waiting.iter().find(|found| found.origin == key.0 && found.signal == key.1);
+        let totals = found.sums.as_ref().map(|sums| sums.rows.get(&key).cloned().unwrap_or_default());
+        ledger.row(&key.0, exporter, key.1).restore(totals.as_ref(), waits.map_or(0, |found| found.records));
+    }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use weir_model::{Encoding, Signal};
 
 use crate::disk::Disk;
+use crate::ledger::{self, Counts};
 use crate::queue::durable::cipher::Key;
 use crate::queue::durable::segment::{Found, PAYLOADS_CHUNK_BYTES};
 use crate::queue::durable::survey::{self, Depth, OpenError, Survey, survey};
@@ -16,6 +17,8 @@ use crate::queue::durable::survey::{self, Depth, OpenError, Survey, survey};
 /// An entry that waits.
 #[derive(Clone, Debug)]
 pub struct Exported {
+    /// Its number: ascending, and never that of another entry of this folder.
+    pub sequence: u64,
     /// Its source.
     pub origin: Arc<str>,
     /// Its signal.
@@ -46,6 +49,19 @@ pub fn verify(disk: &dyn Disk, folder: &Path) -> Result<Survey, OpenError> {
     survey(disk, folder, Depth::Everything)
 }
 
+/// The rows of the ledger that the queue of an exporter keeps in a folder; what waits is `queued`, also
+/// what a running process has under way.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn ledger_rows(
+    disk: &dyn Disk,
+    folder: &Path,
+    exporter: &Arc<str>,
+) -> Result<Vec<(ledger::Key, Counts)>, OpenError> {
+    Ok(inspect(disk, folder)?.rows(exporter))
+}
+
 /// Visits what waits, the oldest first.
 ///
 /// # Errors
@@ -59,6 +75,9 @@ pub fn export(
     let found = survey(disk, folder, Depth::Headers)?;
     let mut floor = found.cursor;
     for segment in found.segments {
+        if found.sums.as_ref().is_some_and(|sums| sums.released.contains_key(&segment.number)) {
+            continue;
+        }
         let (number, end) = (segment.number, segment.end);
         let (_, Some(mut scan)) = survey::open(disk, folder, number, end, PAYLOADS_CHUNK_BYTES)? else { continue };
         while let Some(found) = scan.find() {
@@ -69,6 +88,7 @@ pub fn export(
             floor = entry.sequence + 1;
             let payload = scan.stored(&entry).and_then(|stored| entry.plain(stored, key));
             let exported = Exported {
+                sequence: entry.sequence,
                 origin: entry.origin.clone(),
                 signal: entry.signal,
                 encoding: entry.encoding,

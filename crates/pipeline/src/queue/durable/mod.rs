@@ -27,10 +27,12 @@ mod reader;
 mod record;
 mod room;
 mod segment;
+mod shortage;
 mod state;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod totals;
 mod writer;
 
 use std::io;
@@ -44,13 +46,16 @@ use weir_model::Verdict;
 
 use crate::disk::Disk;
 use crate::ledger::{Ledger, Reason};
+use crate::options::WhenFull;
 use crate::queue::durable::core::Core;
+use crate::queue::durable::shortage::Shortage;
 use crate::queue::durable::state::Front;
-use crate::queue::{Entry, Queue, QueueStatus, TakeLimits, Taken};
+use crate::queue::durable::writer::Wrote;
+use crate::queue::{Entry, Queue, QueueKind, QueueStatus, TakeLimits, Taken};
 
 pub use cipher::Key;
 pub use core::OpenReport;
-pub use inspect::{Exported, export, inspect, verify};
+pub use inspect::{Exported, export, inspect, ledger_rows, verify};
 pub use options::{DiskQueueOptions, SharedQuota, SyncPolicy};
 pub use survey::{Damage, Found, OpenError, SegmentSurvey, Survey};
 
@@ -91,6 +96,33 @@ impl DiskQueue {
             .spawn(move || writing.run())
             .map_err(failed)?;
         Ok((Self { core, thread: Some(thread) }, report))
+    }
+
+    /// Changes bounds and promises while the queue is in use. What waits beyond a smaller bound stays until
+    /// it is delivered, or is dropped with the next entry if the oldest make room.
+    pub fn reconfigure(&self, limit_bytes: u64, when_full: WhenFull, sync: SyncPolicy, max_age: Option<Duration>) {
+        self.core.change_options(|options| {
+            (options.limit_bytes, options.when_full) = (limit_bytes, when_full);
+            (options.sync, options.max_age) = (sync, max_age);
+            options.segment_bytes = DiskQueueOptions::new(limit_bytes).segment_bytes;
+        });
+    }
+
+    /// Brings to the disk what waits for it, and how far the queue is settled. It blocks while the disk works.
+    ///
+    /// # Errors
+    /// Those of the disk, and that there is no room; what could not be written goes on waiting.
+    pub fn sync(&self) -> io::Result<()> {
+        loop {
+            match self.core.write_pending() {
+                Wrote::Group => {}
+                Wrote::Nothing => return self.core.tidy(true),
+                Wrote::NoRoom => {
+                    let shortage = self.core.state().is_short.as_ref().map(ToString::to_string);
+                    return Err(io::Error::other(shortage.unwrap_or_default()));
+                }
+            }
+        }
     }
 }
 
@@ -163,17 +195,27 @@ impl Queue for DiskQueue {
     }
 
     fn status(&self) -> QueueStatus {
+        // The smallest batch: what has no room for it has room for nothing.
+        let shortage = self.core.shortage(1).map(|shortage| shortage.to_string());
+        let options = self.core.options();
         let state = self.core.state();
         let files = usize::try_from(state.disk_bytes()).unwrap_or(usize::MAX);
         let age = |queued_ms: i64| {
             let ms = (self.core.now_ms)().saturating_sub(queued_ms);
             Duration::from_millis(u64::try_from(ms).unwrap_or_default())
         };
+        let failed = || state.disk_error.as_ref().map(|error| Shortage::Disk(error.clone()).to_string());
         QueueStatus {
+            kind: QueueKind::Disk,
             records: state.waiting_records(),
             bytes: files.saturating_add(state.pending_memory_bytes),
-            limit_bytes: usize::try_from(self.core.options.limit_bytes).unwrap_or(usize::MAX),
+            limit_bytes: usize::try_from(options.limit_bytes).unwrap_or(usize::MAX),
             oldest: state.oldest_ms().map(age),
+            is_short: shortage.or_else(failed),
+            is_damaged: state.lost.map(|(records, place)| {
+                let path = segment::path(&self.core.folder, place.segment);
+                format!("the disk did not give back {records} records; the last stood in {}", path.display())
+            }),
         }
     }
 }

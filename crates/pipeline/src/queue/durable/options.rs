@@ -6,6 +6,7 @@ use std::time::Duration;
 
 pub use weir_config::SyncPolicy;
 
+use crate::memory_budget::MemoryBudget;
 use crate::options::WhenFull;
 use crate::queue::durable::cipher::Key;
 
@@ -37,6 +38,9 @@ pub struct DiskQueueOptions {
     pub key: Option<Key>,
     /// A bound that several queues share.
     pub shared: Option<Arc<SharedQuota>>,
+    /// What the process may hold in memory: entries that wait for the disk, the head, and what was taken.
+    /// When it is short the head is given up and read back later.
+    pub budget: Option<Arc<MemoryBudget>>,
 }
 
 impl DiskQueueOptions {
@@ -54,7 +58,13 @@ impl DiskQueueOptions {
             cursor_interval: Duration::from_millis(200),
             key: None,
             shared: None,
+            budget: None,
         }
+    }
+
+    /// A segment is at most a quarter of all, so that space comes back.
+    pub(super) fn bound_segments(&mut self) {
+        self.segment_bytes = self.segment_bytes.min(self.limit_bytes / 4);
     }
 }
 
@@ -74,6 +84,11 @@ impl SharedQuota {
     /// Bytes in use.
     pub fn used_bytes(&self) -> u64 {
         self.used.load(Ordering::Acquire)
+    }
+
+    /// The quota in bytes.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
     }
 
     /// Whether so many more fit.

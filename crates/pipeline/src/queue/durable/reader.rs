@@ -8,7 +8,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use weir_model::{Payload, Wire};
 
-use crate::ledger::{Reason, Row};
+use crate::ledger::{Reason, Row, Totals};
+use crate::memory_budget::Reservation;
 use crate::queue::TakeLimits;
 use crate::queue::durable::core::Core;
 use crate::queue::durable::record::Place;
@@ -26,6 +27,7 @@ pub struct Reader {
 struct Read {
     header: EntryHeader,
     payload: Option<Bytes>,
+    reservation: Option<Reservation>,
 }
 
 impl Core {
@@ -49,14 +51,26 @@ impl Core {
                 self.state().read_at = Some(Place { offset: end, ..place });
                 continue;
             };
-            let found = self.read(&mut scan, limits);
-            let next = scan.place();
-            reader.scan = Some(scan);
+            let (found, stopped) = self.read(&mut scan, limits);
+            let next = stopped.unwrap_or_else(|| scan.place());
+            reader.scan = stopped.is_none().then_some(scan);
             if self.take_in(found, next) {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Memory for an entry that is read: the first of a take comes in whatever is left.
+    fn reserve_to_read(&self, bytes: u64, must: bool) -> Result<Option<Reservation>, ()> {
+        let options = self.options();
+        let Some(budget) = &options.budget else { return Ok(None) };
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        match budget.try_reserve(bytes) {
+            None if must => Ok(Some(budget.reserve_anyway(bytes))),
+            None => Err(()),
+            reserved => Ok(reserved),
+        }
     }
 
     /// Where to read on, and where that segment ends; `None` if everything was read.
@@ -77,11 +91,11 @@ impl Core {
                 state.read_at = Some(place);
                 return Some((place, end));
             }
-            // What was counted in it and did not come out of it is not there.
-            let lost = segment.drop_unread(Reason::Unreadable);
             let until = segment.sequences.map_or(0, |(_, last)| last.saturating_add(1));
+            // What was counted in it and did not come out of it is not there.
+            let lost = state.drop_unread(number, Reason::Unreadable);
             if lost > 0 {
-                tracing::error!(segment = %segment::path(&self.folder, number).display(), records = lost, "lost: the disk does not give these records back");
+                self.report_lost(&mut state, Place { segment: number, offset: 0 }, lost);
             }
             state.read_until = state.read_until.max(until);
             state.read_at = (!is_last).then_some(Place { segment: number.saturating_add(1), offset: 0 });
@@ -97,30 +111,34 @@ impl Core {
         }
     }
 
-    /// Reads entries until there is enough for one take or the segment ends.
-    fn read(&self, scan: &mut Scan, limits: TakeLimits) -> Vec<Read> {
+    /// Reads entries until there is enough for one take, memory is short or the segment ends; where it
+    /// has to go on if that is not where the scan is.
+    fn read(&self, scan: &mut Scan, limits: TakeLimits) -> (Vec<Read>, Option<Place>) {
         let (mut found, mut records, mut bytes) = (Vec::new(), 0_usize, 0_usize);
         while records < limits.records && bytes < limits.bytes {
             match scan.find() {
                 None => break,
-                Some(Found::Cursor(_)) => {}
+                Some(Found::Cursor(..)) => {}
                 Some(Found::Damage { offset, bytes, .. }) => {
                     let segment = segment::path(&self.folder, scan.place().segment);
                     tracing::error!(segment = %segment.display(), offset, bytes, "damaged: these bytes of a queue are passed over");
                 }
                 Some(Found::Entry(header)) => {
+                    let Ok(reservation) = self.reserve_to_read(header.stored_bytes(), found.is_empty()) else {
+                        return (found, Some(header.place));
+                    };
                     let payload = self.payload(scan, &header);
                     records = records.saturating_add(usize::try_from(header.records).unwrap_or(usize::MAX));
                     bytes = bytes.saturating_add(payload.as_ref().map_or(0, Bytes::len));
-                    found.push(Read { header, payload });
+                    found.push(Read { header, payload, reservation });
                 }
             }
         }
-        found
+        (found, None)
     }
 
     fn payload(&self, scan: &mut Scan, header: &EntryHeader) -> Option<Bytes> {
-        header.plain(scan.stored(header)?, self.options.key.as_ref())
+        header.plain(scan.stored(header)?, self.options().key.as_ref())
     }
 
     /// Puts what was read into memory. Whether anything can be taken now.
@@ -128,7 +146,7 @@ impl Core {
         let now_ms = (self.now_ms)();
         let mut state = self.state();
         let mut has_come = false;
-        for Read { header, payload } in found {
+        for Read { header, payload, reservation } in found {
             // Found twice, or dropped meanwhile.
             if header.sequence < state.read_until {
                 continue;
@@ -142,13 +160,16 @@ impl Core {
             let Some(row) = segment.subtract_unread(&header.origin, header.signal, records) else { continue };
             match payload {
                 Some(payload) => {
-                    state.make_ready(waiting(header, payload, row, now_ms));
+                    state.make_ready(waiting(header, payload, row, now_ms, reservation));
                     has_come = true;
                 }
                 None => {
                     row.drop_queued(records, Reason::Unreadable);
                     state.read_until = header.sequence + 1;
-                    self.report_lost(header.place, records);
+                    let totals = Totals::dropped(records, Reason::Unreadable);
+                    let key = (header.origin.clone(), header.signal);
+                    state.settled(header.sequence, header.place.segment, key, &totals);
+                    self.report_lost(&mut state, header.place, records);
                 }
             }
         }
@@ -156,7 +177,9 @@ impl Core {
         has_come
     }
 
-    fn report_lost(&self, place: Place, records: u64) {
+    fn report_lost(&self, state: &mut State, place: Place, records: u64) {
+        let before = state.lost.map_or(0, |(records, _)| records);
+        state.lost = Some((before + records, place));
         let segment = segment::path(&self.folder, place.segment);
         tracing::error!(segment = %segment.display(), offset = place.offset, records, "lost: the disk does not give these records back");
     }
@@ -168,7 +191,7 @@ impl Core {
             let entry = |sequence: &u64| Some((*sequence, state.under_way.get(sequence)?.clone()));
             state.returned.iter().filter_map(entry).collect()
         };
-        for (sequence, UnderWay { place, end, records, row }) in returned {
+        for (sequence, UnderWay { place, end, origin, signal, records, row, .. }) in returned {
             let read = self.open_scan(place, end)?.and_then(|mut scan| match scan.find() {
                 Some(Found::Entry(header)) if header.sequence == sequence => {
                     let payload = self.payload(&mut scan, &header)?;
@@ -177,13 +200,20 @@ impl Core {
                 _ => None,
             });
             let now_ms = (self.now_ms)();
+            let reservation = self.reserve_to_read(end - place.offset, true).unwrap_or_default();
             let mut state = self.state();
             match read {
-                Some((header, payload)) => state.make_ready_again(waiting(header, payload, row, now_ms)),
+                Some((header, payload)) => {
+                    let again = Waiting { is_again: true, ..waiting(header, payload, row, now_ms, reservation) };
+                    state.make_ready_again(again);
+                }
                 None => {
                     row.drop_queued(records, Reason::Unreadable);
-                    state.lose(sequence);
-                    self.report_lost(place, records);
+                    state.under_way.remove(&sequence);
+                    state.returned.remove(&sequence);
+                    let totals = Totals::dropped(records, Reason::Unreadable);
+                    state.settled(sequence, place.segment, (origin, signal), &totals);
+                    self.report_lost(&mut state, place, records);
                 }
             }
         }
@@ -191,14 +221,13 @@ impl Core {
     }
 }
 
-impl State {
-    fn lose(&mut self, sequence: u64) {
-        self.under_way.remove(&sequence);
-        self.returned.remove(&sequence);
-    }
-}
-
-fn waiting(header: EntryHeader, payload: Bytes, row: Arc<Row>, now_ms: i64) -> Waiting {
+fn waiting(
+    header: EntryHeader,
+    payload: Bytes,
+    row: Arc<Row>,
+    now_ms: i64,
+    reservation: Option<Reservation>,
+) -> Waiting {
     let age = u64::try_from(now_ms.saturating_sub(header.queued_ms)).unwrap_or_default();
     let now = Instant::now();
     let wire = Wire { encoding: header.encoding, bytes: payload };
@@ -212,5 +241,7 @@ fn waiting(header: EntryHeader, payload: Bytes, row: Arc<Row>, now_ms: i64) -> W
         queued_ms: header.queued_ms,
         since: now.checked_sub(Duration::from_millis(age)).unwrap_or(now),
         origin: header.origin,
+        reservation,
+        is_again: false,
     }
 }

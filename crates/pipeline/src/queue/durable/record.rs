@@ -16,6 +16,8 @@
 //! Integers are little-endian. The header has a CRC of its own, so that a flipped bit in a payload
 //! costs this record alone and a flipped bit in a length is not believed. Number and offset below
 //! that CRC keep text that a sender chose, and old blocks of a disk, from passing for a record.
+//!
+//! The payload of a cursor is what [`super::totals`] says.
 
 use weir_model::{Encoding, Signal};
 
@@ -106,16 +108,17 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// The header of a cursor.
-    pub fn cursor(sequence: u64, now_ms: i64) -> Header<'static> {
+    /// The header of a cursor that carries these bytes.
+    pub fn cursor(sequence: u64, now_ms: i64, payload: &[u8]) -> Header<'static> {
         Header {
             kind: Kind::Cursor,
             sequence,
             queued_ms: now_ms,
             records: 0,
             origin: "",
-            payload_bytes: 0,
-            payload_crc: 0,
+            // A hundred bytes for each of a few rows.
+            payload_bytes: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            payload_crc: crc32c::crc32c(payload),
         }
     }
 
@@ -226,7 +229,7 @@ mod tests {
     #[test]
     fn a_header_comes_back_as_written_and_nowhere_else() {
         let place = Place { segment: 3, offset: 99 };
-        for header in [header(), Header::cursor(12, 34)] {
+        for header in [header(), Header::cursor(12, 34, b"sums")] {
             let mut bytes = b"before".to_vec();
             header.write(&mut bytes, place);
             let bytes = &bytes[6..];

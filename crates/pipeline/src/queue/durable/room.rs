@@ -1,6 +1,6 @@
 //! What a queue takes up: room for the next group, what is too old, what nobody needs any more.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Instant;
 
 use crate::ledger::Reason;
@@ -8,42 +8,90 @@ use crate::options::WhenFull;
 use crate::queue::durable::core::Core;
 use crate::queue::durable::record::Place;
 use crate::queue::durable::segment::{self, BEGINNING_BYTES};
-use crate::queue::durable::writer::{Active, Writer};
+use crate::queue::durable::shortage::Shortage;
+use crate::queue::durable::writer::{Active, LOOK_AROUND, Writer, is_full};
 
 impl Core {
-    /// Whether there is room for so many bytes, after what can be removed was removed.
-    pub fn make_room(&self, writer: &mut Writer, bytes: u64) -> bool {
+    /// Makes room for so many bytes by removing what can be removed.
+    ///
+    /// # Errors
+    /// What there is too little of.
+    pub fn make_room(&self, writer: &mut Writer, bytes: u64) -> Result<(), Shortage> {
+        let options = self.options();
         loop {
-            self.remove_settled();
+            self.remove_noted();
             let state = self.state();
             let (is_settled, used) = (state.is_settled(), state.disk_bytes());
             drop(state);
             let has_entries = writer.active.as_ref().is_some_and(|active| active.has_entries);
             // What is larger than the bound goes through alone.
             let is_alone = is_settled && !has_entries;
-            let fits = used.saturating_add(bytes) <= self.options.limit_bytes || is_alone;
-            let fits_all = self
-                .options
+            let fits = used.saturating_add(bytes) <= options.limit_bytes || is_alone;
+            let fits_all = options
                 .shared
                 .as_ref()
                 .is_none_or(|shared| shared.has_room(bytes) || (is_alone && shared.used_bytes() <= used));
-            if fits && fits_all && self.is_free(bytes) {
-                return true;
+            let shortage = if !fits {
+                Shortage::Bound(options.limit_bytes)
+            } else if !fits_all {
+                Shortage::SharedBound(options.shared.as_ref().map_or(0, |shared| shared.limit_bytes()))
+            } else if !self.is_free(bytes, options.reserve_bytes) {
+                Shortage::Reserve(options.reserve_bytes)
+            } else {
+                return Ok(());
+            };
+            if self.release_settled(writer) {
+                continue;
             }
             if is_settled && has_entries {
                 self.seal(writer, 0);
-            } else if self.options.when_full != WhenFull::DropOldest || !self.drop_oldest(writer) {
-                return false;
+            } else if options.when_full != WhenFull::DropOldest || !self.drop_oldest(writer) {
+                return Err(shortage);
             }
         }
     }
 
+    /// Notes the cursor if that releases segments. Whether there is more to remove, or less left.
+    fn release_settled(&self, writer: &mut Writer) -> bool {
+        if !self.state().release_segments() {
+            return false;
+        }
+        match self.note(writer) {
+            Ok(()) => true,
+            // Not even a cursor has room: what is removed makes it.
+            Err(error) if is_full(&error) => {
+                let before = self.state().segments.len();
+                self.remove_settled();
+                let is_less = self.state().segments.len() < before;
+                if is_less {
+                    // If it fails it is due, and tried again.
+                    let _ = self.note(writer);
+                }
+                is_less
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Writes the cursor for its own sake.
+    ///
+    /// # Errors
+    /// Those of the disk; it is logged.
+    pub fn note(&self, writer: &mut Writer) -> io::Result<()> {
+        let noted = self.write(writer, &[], BEGINNING_BYTES as u64);
+        if let Err(error) = &noted {
+            writer.cursor_written = Instant::now();
+            tracing::warn!(folder = %self.folder.display(), %error, "cannot note what was delivered; after a crash it is delivered again");
+        }
+        noted.map(drop)
+    }
+
     /// Whether the file system keeps its reserve.
-    fn is_free(&self, bytes: u64) -> bool {
-        if self.options.reserve_bytes == 0 {
+    fn is_free(&self, bytes: u64, reserve_bytes: u64) -> bool {
+        if reserve_bytes == 0 {
             return true;
         }
-        let needed = bytes.saturating_add(self.options.reserve_bytes);
+        let needed = bytes.saturating_add(reserve_bytes);
         // A file system that does not say says so when it is full.
         self.disk.free_bytes(&self.folder).map_or(true, |free| free >= needed)
     }
@@ -81,39 +129,61 @@ impl Core {
         }
     }
 
-    /// Drops what is too old, makes the cursor last if its time has come or it `must`, and removes
-    /// what nobody needs.
+    /// As [`Core::tidy`]; what fails was logged and is tried again.
     pub fn keep_house(&self, must: bool) {
+        let _ = self.tidy(must);
+    }
+
+    /// Drops what is too old, makes the cursor last if its time has come or it `must`, gives up memory
+    /// that is short, and removes what nobody needs.
+    ///
+    /// # Errors
+    /// Why the cursor could not be written.
+    pub fn tidy(&self, must: bool) -> io::Result<()> {
+        let options = self.options();
         let mut writer = self.writer();
         if let Some(expired_ms) = self.expired_ms() {
             self.drop_expired(expired_ms);
         }
+        if options.budget.as_ref().is_some_and(|budget| budget.is_short()) {
+            self.shrink_head();
+        }
         let (is_behind, is_settled) = {
             let mut state = self.state();
             // The next entry finds out whether there is room again.
-            state.is_short &= !state.pending.is_empty();
-            (state.cursor() != state.written_cursor, state.is_settled())
+            if state.pending.is_empty() {
+                state.is_short = None;
+            }
+            (state.cursor() != state.written_cursor || state.is_ahead, state.is_settled())
         };
-        let is_due = must || writer.cursor_written.elapsed() >= self.options.cursor_interval;
-        if is_due && is_behind {
-            let is_long = |active: &Active| active.length > self.options.segment_bytes / 4;
+        let pause = writer.cursor_written.elapsed();
+        let is_due = is_behind && (must || pause >= options.cursor_interval);
+        let mut noted = Ok(());
+        if is_due || ((must || pause >= LOOK_AROUND) && self.has_asides()) {
+            let is_long = |active: &Active| active.length > options.segment_bytes / 4;
             if is_settled && writer.active.as_ref().is_some_and(is_long) {
                 self.seal(&mut writer, 0);
             }
-            if let Err(error) = self.write(&mut writer, &[], BEGINNING_BYTES as u64) {
-                writer.cursor_written = Instant::now();
-                tracing::warn!(folder = %self.folder.display(), %error, "cannot note what was delivered; after a crash it is delivered again");
-            }
+            noted = self.note(&mut writer);
         }
-        self.remove_settled();
+        self.remove_noted();
+        noted
     }
 
-    /// Removes the segments that nobody needs. The one where the cursor stands goes last, and only
-    /// when the names of the others are gone from the disk: should they be there again after a crash,
-    /// the cursor must say that they are settled.
+    /// Removes the segments that nobody needs any more, after a crash either. Should they be there again
+    /// then, the cursor says that they are settled.
+    fn remove_noted(&self) {
+        let numbers = self.state().noted_segments();
+        numbers.into_iter().for_each(|number| self.remove(number));
+    }
+
+    /// Removes the segments that nobody needs, although the cursor on the disk does not say so. The one
+    /// where it stands goes last, and only when the names of the others are gone from the disk: should they
+    /// be there again after a crash, it must say as much as it does.
     fn remove_settled(&self) {
         let (numbers, cursor_segment) = {
-            let state = self.state();
+            let mut state = self.state();
+            state.is_ahead = true;
             (state.settled_segments(), state.cursor_segment)
         };
         let (last, others): (Vec<u64>, Vec<u64>) =

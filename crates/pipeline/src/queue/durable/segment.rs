@@ -131,8 +131,8 @@ impl EntryHeader {
 pub enum Found {
     /// An entry whose header is right.
     Entry(EntryHeader),
-    /// How far the queue was settled.
-    Cursor(u64),
+    /// How far the queue was settled, and the bytes that say what became of the records before.
+    Cursor(u64, Bytes),
     /// Bytes that are no record.
     Damage {
         /// Where they begin.
@@ -255,7 +255,15 @@ impl Scan {
             return Attempt::Unfinished;
         }
         let Kind::Entry { signal, encoding, is_encrypted } = header.kind else {
-            return Attempt::Whole(Found::Cursor(header.sequence), end);
+            let (sequence, crc, length) = (header.sequence, header.payload_crc, header.payload_bytes as usize);
+            return match self.view(payload_at, length) {
+                Ok(sums) if sums.len() == length && crc32c::crc32c(&sums) == crc => {
+                    Attempt::Whole(Found::Cursor(sequence, sums), end)
+                }
+                // The last one of a write that was never finished, or a damaged one: the one before counts.
+                _ if end == self.end => Attempt::Unfinished,
+                _ => Attempt::Wrong,
+            };
         };
         let entry = EntryHeader {
             place,

@@ -12,11 +12,14 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use weir_model::{Encoding, Payload, Receipt, Signal, Verdict};
 
-use crate::ledger::{Reason, Row};
+use crate::ledger::{Reason, Row, Settled, Totals};
+use crate::memory_budget::Reservation;
 use crate::options::WhenFull;
 use crate::queue::TakeLimits;
 use crate::queue::durable::options::DiskQueueOptions;
 use crate::queue::durable::record::Place;
+use crate::queue::durable::shortage::Shortage;
+use crate::queue::durable::totals::Outcomes;
 
 /// What an entry takes in memory besides its payload.
 const ENTRY_BYTES: usize = 256;
@@ -44,6 +47,8 @@ pub struct Pending {
     pub since: Instant,
     /// How long its record is in the file.
     pub stored_bytes: u64,
+    /// Its bytes of the process's memory.
+    pub reservation: Option<Reservation>,
 }
 
 impl Pending {
@@ -72,6 +77,10 @@ pub struct Waiting {
     pub queued_ms: i64,
     /// The same on the clock that does not jump, as far as that reaches back.
     pub since: Instant,
+    /// Its bytes of the process's memory.
+    pub reservation: Option<Reservation>,
+    /// Whether it was taken before, and came back.
+    pub is_again: bool,
 }
 
 impl Waiting {
@@ -92,10 +101,16 @@ pub struct UnderWay {
     pub place: Place,
     /// Where it ends.
     pub end: u64,
+    /// Its source.
+    pub origin: Arc<str>,
+    /// Their signal.
+    pub signal: Signal,
     /// Its records.
     pub records: u64,
     /// Its row of the ledger.
     pub row: Arc<Row>,
+    /// Whether it came back after the queue was closed: it waits for the next opening.
+    pub is_left: bool,
 }
 
 /// Records of one row in a segment that wait and are on the disk only.
@@ -154,16 +169,6 @@ impl Segment {
         unread.records = unread.records.saturating_sub(records);
         Some(unread.row.clone())
     }
-
-    /// Drops what of it is on the disk only. How many records.
-    pub fn drop_unread(&mut self, reason: Reason) -> u64 {
-        let mut dropped = 0;
-        for unread in self.unread.drain(..).filter(|unread| unread.records > 0) {
-            unread.row.drop_queued(unread.records, reason);
-            dropped += unread.records;
-        }
-        dropped
-    }
 }
 
 /// What the front of the queue gives.
@@ -190,8 +195,12 @@ pub struct State {
     pub is_abandoned: bool,
     /// The thread that writes must end.
     pub is_stopping: bool,
-    /// The disk has no room at the moment.
-    pub is_short: bool,
+    /// Why what waits for the disk cannot be written at the moment.
+    pub is_short: Option<Shortage>,
+    /// What the disk said when it failed last, unless it has worked since.
+    pub disk_error: Option<String>,
+    /// Records that the disk did not give back since the queue was opened, and where the last stood.
+    pub lost: Option<(u64, Place)>,
     /// The number of the next entry.
     pub next_sequence: u64,
     /// What waits for the disk, and what is being written: its bytes in files and in memory.
@@ -210,10 +219,17 @@ pub struct State {
     pub read_until: u64,
     /// When the newest entry that was ever ready was queued, unix milliseconds.
     pub read_ms: i64,
+    /// What became of entries that are settled.
+    pub outcomes: Outcomes,
+    /// Whether segments were removed that the cursor on the disk has not passed: after a crash now the
+    /// ledger would not know what became of their records.
+    pub is_ahead: bool,
     /// The cursor that was written last.
     pub written_cursor: u64,
     /// The segment where that stands.
     pub cursor_segment: Option<u64>,
+    /// The released segments that it names.
+    pub written_released: BTreeSet<u64>,
     /// Taken, not settled.
     pub under_way: BTreeMap<u64, UnderWay>,
     /// Those of them that came back and must be taken again.
@@ -245,8 +261,37 @@ impl State {
         let pending: u64 = self.pending.iter().map(Pending::records).sum();
         let ready: u64 = self.ready.iter().map(Waiting::records).sum();
         let returned = self.returned.iter().filter_map(|sequence| self.under_way.get(sequence));
-        let unread = self.segments.iter().flat_map(|segment| &segment.unread);
-        pending + ready + returned.map(|entry| entry.records).sum::<u64>() + unread.map(|u| u.records).sum::<u64>()
+        let left = self.under_way.values().filter(|entry| entry.is_left);
+        let unread = self.segments.iter().flat_map(|segment| &segment.unread).map(|unread| unread.records);
+        pending + ready + returned.chain(left).map(|entry| entry.records).sum::<u64>() + unread.sum::<u64>()
+    }
+
+    /// The highest number below another that is not settled, of those that were read.
+    fn blocker(&self, below: u64) -> Option<u64> {
+        let under_way = self.under_way.range(..below).next_back().map(|(sequence, _)| *sequence);
+        let at = self.ready.partition_point(|waiting| waiting.sequence < below);
+        let ready = at.checked_sub(1).and_then(|at| self.ready.get(at)).map(|waiting| waiting.sequence);
+        under_way.max(ready)
+    }
+
+    /// An entry is settled and neither ready nor under way any more.
+    pub fn settled(&mut self, sequence: u64, segment: u64, key: (Arc<str>, Signal), totals: &Totals) {
+        let blocker = self.blocker(sequence);
+        self.outcomes.unblock(sequence, blocker);
+        self.outcomes.settle(blocker, segment, key, totals);
+    }
+
+    /// Drops what of a segment is on the disk only: all that was read stands before it. How many records.
+    pub fn drop_unread(&mut self, number: u64, reason: Reason) -> u64 {
+        let unread = self.segment(number).map(|segment| std::mem::take(&mut segment.unread)).unwrap_or_default();
+        let blocker = self.blocker(u64::MAX);
+        let mut dropped = 0;
+        for Unread { origin, signal, row, records } in unread.into_iter().filter(|unread| unread.records > 0) {
+            row.drop_queued(records, reason);
+            self.outcomes.settle(blocker, number, (origin, signal), &Totals::dropped(records, reason));
+            dropped += records;
+        }
+        dropped
     }
 
     /// When the oldest that waits was queued, unix milliseconds: exactly if it is in memory, else no
@@ -257,14 +302,14 @@ impl State {
         ready.or(unread).or(self.pending.front().map(|pending| pending.queued_ms))
     }
 
-    /// Whether an entry that takes so many bytes in files and in memory has room.
-    pub fn has_room(&self, stored_bytes: u64, memory_bytes: usize, options: &DiskQueueOptions) -> bool {
+    /// Why an entry that takes so many bytes in files and in memory has no room, if it has none.
+    pub fn shortage(&self, stored_bytes: u64, memory_bytes: usize, options: &DiskQueueOptions) -> Option<Shortage> {
         let is_idle = self.pending_stored_bytes == 0;
         if !is_idle && self.pending_memory_bytes.saturating_add(memory_bytes) > options.pending_bytes {
-            return false;
+            return Some(self.is_short.clone().unwrap_or(Shortage::Slow));
         }
         if options.when_full == WhenFull::DropOldest {
-            return true;
+            return None;
         }
         let more = self.pending_stored_bytes.saturating_add(stored_bytes);
         let fits = self.disk_bytes().saturating_add(more) <= options.limit_bytes;
@@ -272,7 +317,15 @@ impl State {
         // When nothing else is there, what takes up the disk can go.
         let is_alone = is_idle && self.is_settled();
         let is_alone_in_all = options.shared.as_ref().is_none_or(|shared| shared.used_bytes() <= self.disk_bytes());
-        !self.is_short && (fits || is_alone) && (fits_all || (is_alone && is_alone_in_all))
+        if self.is_short.is_some() {
+            self.is_short.clone()
+        } else if !fits && !is_alone {
+            Some(Shortage::Bound(options.limit_bytes))
+        } else if !fits_all && !(is_alone && is_alone_in_all) {
+            Some(Shortage::SharedBound(options.shared.as_ref().map_or(0, |shared| shared.limit_bytes())))
+        } else {
+            None
+        }
     }
 
     /// Adds an entry to what waits for the disk.
@@ -298,9 +351,11 @@ impl State {
     pub fn commit(&mut self, pending: Pending, place: Place, head_bytes: usize) -> Receipt {
         self.count_out(&pending);
         let records = pending.records();
-        let Pending { sequence, origin, payload, receipt, row, queued_ms, since, stored_bytes, .. } = pending;
+        let Pending { sequence, origin, payload, receipt, row, queued_ms, since, stored_bytes, reservation, .. } =
+            pending;
         let end = place.offset + stored_bytes;
-        let waiting = Waiting { sequence, place, end, origin, payload, row, queued_ms, since };
+        let is_again = false;
+        let waiting = Waiting { sequence, place, end, origin, payload, row, queued_ms, since, reservation, is_again };
         let fits = self.ready_bytes.saturating_add(waiting.memory_bytes()) <= head_bytes;
         if let Some(segment) = self.segment(place.segment) {
             let first = segment.sequences.map_or(sequence, |(first, _)| first);
@@ -335,6 +390,19 @@ impl State {
         self.ready.insert(at, waiting);
     }
 
+    /// Gives up what of the head was never taken: it is read back later.
+    pub fn shrink_head(&mut self) {
+        // Behind an entry that came back there may be settled ones, which must not be read again.
+        while let Some(waiting) = self.ready.pop_back_if(|waiting| !waiting.is_again) {
+            self.ready_bytes = self.ready_bytes.saturating_sub(waiting.memory_bytes());
+            (self.read_until, self.read_ms) = (waiting.sequence, waiting.queued_ms);
+            self.read_at = Some(waiting.place);
+            if let Some(segment) = self.segment(waiting.place.segment) {
+                segment.add_unread(&waiting.origin, waiting.payload.signal(), &waiting.row, waiting.records());
+            }
+        }
+    }
+
     fn pop_ready(&mut self) -> Option<Waiting> {
         let waiting = self.ready.pop_front()?;
         self.ready_bytes = self.ready_bytes.saturating_sub(waiting.memory_bytes());
@@ -346,8 +414,12 @@ impl State {
         let mut dropped = 0;
         while self.ready.front().is_some_and(&condition) {
             let Some(waiting) = self.pop_ready() else { break };
-            waiting.row.drop_queued(waiting.records(), reason);
-            dropped += waiting.records();
+            let records = waiting.records();
+            waiting.row.drop_queued(records, reason);
+            let totals = Totals::dropped(records, reason);
+            let key = (waiting.origin.clone(), waiting.payload.signal());
+            self.settled(waiting.sequence, waiting.place.segment, key, &totals);
+            dropped += records;
         }
         dropped
     }
@@ -398,24 +470,31 @@ impl State {
             let Some(waiting) = self.pop_ready() else { break };
             let records = waiting.records();
             waiting.row.take(records);
-            let under_way = UnderWay { place: waiting.place, end: waiting.end, records, row: waiting.row.clone() };
-            self.under_way.insert(waiting.sequence, under_way);
+            let Waiting { sequence, place, end, row, .. } = &waiting;
+            let (place, end, row, is_left) = (*place, *end, row.clone(), false);
+            let under_way = UnderWay { place, end, origin: origin.clone(), signal, records, row, is_left };
+            self.under_way.insert(*sequence, under_way);
             taken.push(waiting);
         }
         Front::Taken(taken)
     }
 
-    /// What became of an entry that was taken.
-    pub fn settle(&mut self, sequence: u64, verdict: Verdict) {
+    /// What became of an entry that was taken, and of its records as far as they were counted.
+    pub fn settle(&mut self, sequence: u64, verdict: Verdict, settled: Settled) {
         match verdict {
             Verdict::Delivered | Verdict::Refused => {
-                self.under_way.remove(&sequence);
+                let Some(entry) = self.under_way.remove(&sequence) else { return };
+                let UnderWay { place, origin, signal, records, .. } = entry;
+                self.settled(sequence, place.segment, (origin, signal), &Totals { accepted: records, settled });
             }
-            // It stays on the disk, not settled, and is found when the queue is opened again.
-            Verdict::Retry if self.is_closed => {}
             Verdict::Retry => {
-                if let Some(entry) = self.under_way.get(&sequence) {
-                    entry.row.put_back(entry.records);
+                let Some(entry) = self.under_way.get_mut(&sequence) else { return };
+                // All of it comes again, also what was counted.
+                entry.row.revert(entry.records, &settled);
+                if self.is_closed {
+                    // It stays on the disk, not settled, and is found when the queue is opened again.
+                    entry.is_left = true;
+                } else {
                     self.returned.insert(sequence);
                 }
             }
@@ -428,9 +507,9 @@ impl State {
         if self.read_at.is_none_or(|place| place.segment > number) {
             return dropped;
         }
+        dropped += self.drop_unread(number, reason);
         // It may have been removed meanwhile, after everything in it was read and settled.
         if let Some(segment) = self.segment(number) {
-            dropped += segment.drop_unread(reason);
             let until = segment.sequences.map_or(0, |(_, last)| last.saturating_add(1));
             self.read_until = self.read_until.max(until);
         }
@@ -439,7 +518,7 @@ impl State {
         dropped
     }
 
-    /// The segments that nobody needs any more.
+    /// The segments that nobody needs any more: all in them is settled.
     pub fn settled_segments(&self) -> Vec<u64> {
         let waits_from = self.ready.front().map_or(self.read_until, |waiting| waiting.sequence);
         let is_settled = |segment: &&Segment| {
@@ -449,5 +528,37 @@ impl State {
                 })
         };
         self.segments.iter().filter(is_settled).map(|segment| segment.number).collect()
+    }
+}
+
+impl State {
+    /// Releases the segments in which all is settled, and that hold disk space until a cursor is written.
+    /// Whether there are any.
+    pub fn release_segments(&mut self) -> bool {
+        let (settled, noted, cursor) = (self.settled_segments(), self.noted_segments(), self.cursor());
+        let mut is_any = false;
+        for number in settled.into_iter().filter(|number| !noted.contains(number)) {
+            let Some(sequences) = self.segment(number).and_then(|segment| segment.sequences) else { continue };
+            is_any = true;
+            if sequences.1 >= cursor {
+                self.outcomes.release(number, sequences);
+            }
+        }
+        is_any
+    }
+
+    /// Those of them that the cursor on the disk has passed or names, so that nothing that became of their
+    /// records can be forgotten, without the one where that cursor stands.
+    pub fn noted_segments(&self) -> Vec<u64> {
+        let is_noted = |segment: &Segment| {
+            let is_passed = segment.sequences.is_none_or(|(_, last)| last < self.written_cursor);
+            is_passed || self.written_released.contains(&segment.number)
+        };
+        let mut numbers = self.settled_segments();
+        numbers.retain(|number| {
+            let at = self.segments.binary_search_by_key(number, |segment| segment.number).ok();
+            Some(*number) != self.cursor_segment && at.and_then(|at| self.segments.get(at)).is_some_and(is_noted)
+        });
+        numbers
     }
 }

@@ -1,5 +1,6 @@
 //! What a folder holds, found by its headers: for opening a queue, and for people who look at one.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +9,12 @@ use weir_model::Signal;
 
 use crate::disk::{Disk, Listed};
 use crate::queue::durable::cipher::KeyId;
+use crate::ledger::{Counts, Key, Totals};
 use crate::queue::durable::record::Place;
 use crate::queue::durable::segment::{
     self, BEGINNING_BYTES, Beginning, EntryHeader, HEADERS_CHUNK_BYTES, PAYLOADS_CHUNK_BYTES, Scan,
 };
+use crate::queue::durable::totals::{self, Sums};
 
 /// Why a queue cannot be opened: what a person has to decide. Damage is no reason.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +101,26 @@ pub struct SegmentSurvey {
     pub(super) key: Option<KeyId>,
 }
 
+impl SegmentSurvey {
+    /// One that counts as removed.
+    fn removed(number: u64, file_bytes: u64) -> Self {
+        Self {
+            number,
+            file_bytes,
+            is_encrypted: None,
+            entries: 0,
+            waiting: Vec::new(),
+            oldest_ms: None,
+            newest_ms: None,
+            sequences: None,
+            first_waiting: None,
+            end: file_bytes,
+            damaged: Vec::new(),
+            key: None,
+        }
+    }
+}
+
 /// What a folder holds.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
@@ -105,6 +128,8 @@ pub struct Survey {
     pub cursor: u64,
     /// The segment where the cursor stands.
     pub(super) cursor_segment: Option<u64>,
+    /// What the cursor says besides; `None` if no cursor says it.
+    pub(super) sums: Option<Sums>,
     /// The segments, the oldest first.
     pub segments: Vec<SegmentSurvey>,
     /// What is damaged.
@@ -119,6 +144,22 @@ impl Survey {
             add(&mut sums, found);
         }
         sums
+    }
+
+    /// The rows of the ledger that the folder keeps: what became of the records before the cursor, and
+    /// what waits.
+    pub fn rows(&self, exporter: &Arc<str>) -> Vec<(Key, Counts)> {
+        let mut rows = self.sums.clone().unwrap_or_default().rows;
+        let mut waiting = BTreeMap::new();
+        for found in self.waiting() {
+            rows.entry((found.origin.clone(), found.signal)).or_default();
+            waiting.insert((found.origin, found.signal), found.records);
+        }
+        let row = |((origin, signal), totals): ((Arc<str>, Signal), Totals)| {
+            let waits = waiting.get(&(origin.clone(), signal)).copied().unwrap_or_default();
+            ((origin, exporter.clone(), signal), totals.into_counts(waits))
+        };
+        rows.into_iter().map(row).collect()
     }
 
     /// When the oldest waiting entry was queued, unix milliseconds.
@@ -163,10 +204,15 @@ pub fn survey(disk: &dyn Disk, folder: &Path, depth: Depth) -> Result<Survey, Op
         listed.iter().filter_map(|Listed { name, bytes }| Some((segment::number(name)?, *bytes))).collect();
     files.sort_unstable();
     let newest = newest_cursor(disk, folder, &files)?;
-    let (cursor_segment, cursor) = newest.map_or((None, 0), |(segment, cursor)| (Some(segment), cursor));
-    let mut survey = Survey { cursor, cursor_segment, ..Survey::default() };
+    let (cursor_segment, cursor, sums) =
+        newest.map_or((None, 0, None), |(segment, cursor, sums)| (Some(segment), cursor, sums));
+    let mut survey = Survey { cursor, cursor_segment, sums, ..Survey::default() };
     let mut floor = survey.cursor;
     for (at, (number, file_bytes)) in files.iter().enumerate() {
+        if survey.sums.as_ref().is_some_and(|sums| sums.released.contains_key(number)) {
+            survey.segments.push(SegmentSurvey::removed(*number, *file_bytes));
+            continue;
+        }
         let is_newest = at + 1 == files.len();
         let looks = depth == Depth::Everything || (depth == Depth::Newest && is_newest);
         let mut walk = Walk { disk, folder, looks_at_payloads: looks, floor, damage: &mut survey.damage };
@@ -177,19 +223,22 @@ pub fn survey(disk: &dyn Disk, folder: &Path, depth: Depth) -> Result<Survey, Op
     Ok(survey)
 }
 
+/// Segment, position and sums of a cursor.
+type NewestCursor = (u64, u64, Option<Sums>);
+
 /// The cursor that was written last, and its segment: every segment begins with one and they only
 /// advance.
-fn newest_cursor(disk: &dyn Disk, folder: &Path, files: &[(u64, u64)]) -> Result<Option<(u64, u64)>, OpenError> {
+fn newest_cursor(disk: &dyn Disk, folder: &Path, files: &[(u64, u64)]) -> Result<Option<NewestCursor>, OpenError> {
     for (number, file_bytes) in files.iter().rev() {
         let Some(mut scan) = open(disk, folder, *number, *file_bytes, HEADERS_CHUNK_BYTES)?.1 else { continue };
         let mut newest = None;
         while let Some(found) = scan.find() {
-            if let segment::Found::Cursor(cursor) = found {
-                newest = newest.max(Some(cursor));
+            if let segment::Found::Cursor(cursor, sums) = found {
+                newest = Some((cursor, sums));
             }
         }
-        if let Some(newest) = newest {
-            return Ok(Some((*number, newest)));
+        if let Some((cursor, sums)) = newest {
+            return Ok(Some((*number, cursor, totals::decode(&sums))));
         }
     }
     Ok(None)
@@ -236,20 +285,8 @@ impl Walk<'_> {
         let chunk = if self.looks_at_payloads { PAYLOADS_CHUNK_BYTES } else { HEADERS_CHUNK_BYTES };
         let (beginning, scan) = open(self.disk, self.folder, number, file_bytes, chunk)?;
         let key = if let Beginning::Known(key) = beginning { Some(key) } else { None };
-        let mut segment = SegmentSurvey {
-            number,
-            file_bytes,
-            is_encrypted: key.map(|key| key != KeyId::default()),
-            entries: 0,
-            waiting: Vec::new(),
-            oldest_ms: None,
-            newest_ms: None,
-            sequences: None,
-            first_waiting: None,
-            end: file_bytes,
-            damaged: Vec::new(),
-            key,
-        };
+        let is_encrypted = key.map(|key| key != KeyId::default());
+        let mut segment = SegmentSurvey { is_encrypted, key, ..SegmentSurvey::removed(number, file_bytes) };
         let Some(mut scan) = scan else {
             self.report(number, 0, file_bytes, false, None);
             return Ok(segment);
@@ -261,7 +298,7 @@ impl Walk<'_> {
         while let Some(found) = scan.find() {
             match found {
                 segment::Found::Entry(entry) => self.entry(&mut segment, &mut scan, &entry),
-                segment::Found::Cursor(_) => {}
+                segment::Found::Cursor(..) => {}
                 segment::Found::Damage { offset, bytes, is_torn } => {
                     if is_torn {
                         segment.end = offset;

@@ -152,6 +152,7 @@ fn what_was_not_settled_is_found_again_and_counted_again() {
     for (at, Taken { batch, account, .. }) in taken.into_iter().enumerate() {
         // The third is still under way, so the fourth comes again too.
         if at != 2 {
+            account.deliver(2);
             batch.receipt.settle(Verdict::Delivered);
         } else {
             std::mem::forget(batch.receipt);
@@ -160,9 +161,10 @@ fn what_was_not_settled_is_found_again_and_counted_again() {
     queue.core.keep_house(true);
     let again = open(&disk, options());
     assert_eq!(again.report.waiting.iter().map(|found| (found.entries, found.records)).collect::<Vec<_>>(), [(8, 16)]);
-    assert_eq!((again.counts().accepted, again.counts().queued), (16, 16));
+    let counts = again.counts();
+    assert_eq!((counts.accepted, counts.delivered, counts.queued), (20, 4, 16), "once, also the fourth");
     assert_eq!(again.drain(), texts(2..10));
-    assert_eq!(again.counts().delivered, 16);
+    assert_eq!(again.counts().delivered, 20);
 }
 
 #[test]
@@ -342,6 +344,7 @@ fn a_full_queue_refuses_or_drops_its_oldest_and_never_exceeds_its_bound() {
                 _ => {
                     queue.store(bytes, 2);
                     stored += 1;
+                    if stored < 40 { let st: Vec<_> = queue.core.state().segments.iter().map(|s| (s.number, s.file_bytes, s.sequences)).collect(); eprintln!("{stored} {st:?} {:?}", queue.core.state().outcomes.released); }
                 }
             }
             assert!(queue.core.state().disk_bytes() <= 20_000);
@@ -352,7 +355,7 @@ fn a_full_queue_refuses_or_drops_its_oldest_and_never_exceeds_its_bound() {
         assert_eq!(2 * (left.len() as u64 + 1) + dropped, 2 * stored);
         if when_full == WhenFull::DropOldest {
             assert_eq!((stored, left.last().unwrap()[0]), (102, 99));
-            assert!(left.len() > 10 && left.is_sorted_by(|a, b| a[0] <= b[0]));
+            let st: Vec<_> = queue.core.state().segments.iter().map(|s| (s.number, s.file_bytes, s.sequences)).collect(); assert!(left.len() > 10, "{} {st:?}", left.len()); assert!(left.is_sorted_by(|a, b| a[0] <= b[0]));
         } else {
             assert_eq!((dropped, stored), (0, 18));
         }
@@ -394,7 +397,7 @@ fn entries_that_are_too_old_are_dropped_and_counted_in_memory_and_on_disk() {
     queue.store(text(31), 1);
     now_ms.fetch_add(61_000, Ordering::Relaxed);
     let again = try_open(Arc::new(disk), &folder(), aged, now_ms).unwrap();
-    assert_eq!((again.drain().len(), again.dropped(Reason::Expired)), (0, 1));
+    assert_eq!((again.drain().len(), again.dropped(Reason::Expired)), (0, 31));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The writing side: what came since the last write goes to the disk as one group, by one write and
 //! one sync. Then its sources hear of it.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,22 +12,22 @@ use weir_model::{Receipt, Verdict};
 use crate::disk::DiskFile;
 use crate::ledger::Reason;
 use crate::options::WhenFull;
-use crate::queue::durable::core::Core;
+use crate::queue::durable::core::{Aside, Core};
 use crate::queue::durable::options::SyncPolicy;
-use crate::queue::durable::record::{Header, Kind, Place};
+use crate::queue::durable::record::{self, Header, Kind, Place};
 use crate::queue::durable::segment;
+use crate::queue::durable::shortage::Shortage;
 use crate::queue::durable::state::{Pending, Segment, State};
+use crate::queue::durable::totals;
 
 /// Most bytes of one write, and no more than a segment; unless a single entry is longer.
 const GROUP_BYTES: u64 = 8 << 20;
 /// How long the queue waits before it asks a full disk again.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
-/// How often it looks for entries that are too old.
-const LOOK_FOR_OLD: Duration = Duration::from_secs(1);
+/// How often it looks for entries that are too old, memory that is short, and records beside the queue.
+pub const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// The shortest interval between two cursors that are written for their own sake.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-/// Nothing to do until something comes.
-const UNTIL_WOKEN: Duration = Duration::from_secs(3600);
 
 /// The segment that is written.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub struct Writer {
     headers: Vec<u8>,
     /// When a cursor was written last, or could not be.
     pub cursor_written: Instant,
+    /// How long that was.
+    cursor_bytes: u64,
 }
 
 /// What was written.
@@ -71,14 +74,22 @@ pub enum Wrote {
     Nothing,
     /// It is on the disk, or its sources were told that it is not.
     Group,
-    /// The disk has no room; it waits.
+    /// The disk has no room, or fails; it waits.
     NoRoom,
+}
+
+/// A cursor that is written.
+struct Cursor {
+    sequence: u64,
+    payload: Vec<u8>,
+    asides: Vec<Aside>,
+    released: BTreeSet<u64>,
 }
 
 impl Writer {
     /// A writer that begins with a segment of that number when there is something to write.
     pub fn new(next_number: u64) -> Self {
-        Self { active: None, next_number, headers: Vec::new(), cursor_written: Instant::now() }
+        Self { active: None, next_number, headers: Vec::new(), cursor_written: Instant::now(), cursor_bytes: 0 }
     }
 }
 
@@ -102,19 +113,24 @@ impl Core {
             let pause = self.pause(wrote, &state);
             drop(self.work.wait_timeout(state, pause));
         }
+        self.finish();
+    }
+
+    /// Gives up what could not be written, and makes the cursor last.
+    pub fn finish(&self) {
         self.give_up_pending();
         self.keep_house(true);
     }
 
     /// How long there is nothing to do, unless something comes.
     fn pause(&self, wrote: Wrote, state: &State) -> Duration {
-        if wrote == Wrote::NoRoom || state.is_short {
+        if wrote == Wrote::NoRoom || state.is_short.is_some() {
             return ASK_AGAIN;
         }
         if state.cursor() != state.written_cursor {
-            return self.options.cursor_interval.max(SHORTEST_PAUSE);
+            return self.options().cursor_interval.max(SHORTEST_PAUSE);
         }
-        if self.options.max_age.is_some() { LOOK_FOR_OLD } else { UNTIL_WOKEN }
+        LOOK_AROUND
     }
 
     /// Writes what waits for the disk, as one group.
@@ -124,9 +140,10 @@ impl Core {
         if group.is_empty() {
             return Wrote::Nothing;
         }
-        let bytes = group.iter().map(|pending| pending.stored_bytes).sum();
-        let has_room = self.make_room(&mut writer, bytes);
-        self.state().is_short = !has_room;
+        let bytes = group.iter().map(|pending| pending.stored_bytes).sum::<u64>() + writer.cursor_bytes;
+        let shortage = self.make_room(&mut writer, bytes).err();
+        let has_room = shortage.is_none();
+        self.state().is_short = shortage;
         if !has_room {
             self.wait_longer(group);
             return Wrote::NoRoom;
@@ -134,30 +151,53 @@ impl Core {
         match self.write(&mut writer, &group, bytes) {
             Ok(written) => self.commit(group, &written),
             Err(error) if is_full(&error) => {
-                self.state().is_short = true;
+                self.state().is_short = Some(Shortage::Full);
                 // Room for the group is made by the next attempt, from the oldest, if that is configured.
-                if self.options.when_full == WhenFull::DropOldest {
+                if self.options().when_full == WhenFull::DropOldest {
                     self.drop_oldest(&mut writer);
                 }
                 self.wait_longer(group);
                 return Wrote::NoRoom;
             }
-            Err(error) => {
-                let records: u64 = group.iter().map(Pending::records).sum();
-                tracing::error!(folder = %self.folder.display(), %error, records, "cannot store records; their sources are asked to send them again");
-                self.give_up(group, Reason::NotStored);
-            }
+            Err(error) => return self.write_failed(group, &error),
         }
         Wrote::Group
+    }
+
+    /// A group could not be written, and nobody can tell what of it is on the disk. Sources that can are
+    /// asked to send again; the rest is written again, to another segment.
+    fn write_failed(&self, group: Vec<Pending>, error: &io::Error) -> Wrote {
+        let (again, given_up): (Vec<Pending>, Vec<Pending>) =
+            group.into_iter().partition(|pending| !pending.receipt.is_claimed());
+        let sum = |entries: &[Pending]| entries.iter().map(Pending::records).sum::<u64>();
+        let (records, kept) = (sum(&given_up), sum(&again));
+        tracing::error!(folder = %self.folder.display(), %error, records, kept, "cannot store records; their sources are asked to send them again, and those that cannot be sent again are kept in memory");
+        let wrote = if again.is_empty() { Wrote::Group } else { Wrote::NoRoom };
+        {
+            let mut state = self.state();
+            state.disk_error = Some(error.to_string());
+            if wrote == Wrote::NoRoom {
+                state.is_short = Some(Shortage::Disk(error.to_string()));
+                again.into_iter().rev().for_each(|pending| state.pending.push_front(pending));
+                // New numbers: the old ones may stand on the disk, before records that are not whole.
+                let State { pending, next_sequence, .. } = &mut *state;
+                for (pending, sequence) in pending.iter_mut().zip(*next_sequence..) {
+                    (pending.sequence, *next_sequence) = (sequence, sequence + 1);
+                }
+            }
+        }
+        self.give_up(given_up, Reason::NotStored);
+        wrote
     }
 
     /// Takes the next group out; those whose sender gave up are dropped.
     fn next_group(&self) -> Vec<Pending> {
         let (mut group, mut withdrawn, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
+        let options = self.options();
         let mut state = self.state();
         while let Some(next) = state.pending.front() {
             bytes = bytes.saturating_add(next.stored_bytes);
-            let is_full = bytes > GROUP_BYTES.min(self.options.segment_bytes) || self.options.sync == SyncPolicy::Each;
+            let is_full = bytes > GROUP_BYTES.min(options.segment_bytes) || options.sync == SyncPolicy::Each;
             if is_full && !group.is_empty() {
                 break;
             }
@@ -180,7 +220,7 @@ impl Core {
         let mut state = self.state();
         for pending in &entries {
             state.count_out(pending);
-            pending.row.drop_queued(pending.records(), reason);
+            pending.row.drop_unstored(pending.records(), reason);
         }
         drop(state);
         // Told when nothing is locked: whoever hears of it may come back here.
@@ -194,13 +234,18 @@ impl Core {
 
     /// A group is on the disk.
     fn commit(&self, group: Vec<Pending>, written: &Written) {
+        let options = self.options();
+        // What is short is not kept for convenience.
+        let is_short = options.budget.as_ref().is_some_and(|budget| budget.is_short());
+        let head_bytes = if is_short { 0 } else { options.head_bytes };
         let mut state = self.state();
+        state.disk_error = None;
         if let Some(segment) = state.segment(written.segment) {
             segment.end = written.end;
         }
         let committed = group.into_iter().zip(&written.places);
         let receipts: Vec<Receipt> =
-            committed.map(|(pending, place)| state.commit(pending, *place, self.options.head_bytes)).collect();
+            committed.map(|(pending, place)| state.commit(pending, *place, head_bytes)).collect();
         drop(state);
         receipts.into_iter().for_each(|receipt| receipt.settle(Verdict::Delivered));
         self.changed.notify_one();
@@ -213,19 +258,17 @@ impl Core {
             payloads.push(self.stored(pending)?);
         }
         self.begin_segment(writer, bytes)?;
-        let (cursor, written_cursor) = {
-            let state = self.state();
-            (state.cursor(), state.written_cursor)
-        };
+        let cursor = self.due_cursor(writer, group.is_empty());
         let Writer { active: Some(active), headers, .. } = &mut *writer else { return Err(ErrorKind::NotFound.into()) };
         let (number, before) = (active.number, active.length);
         headers.clear();
         if before == 0 {
             headers.extend_from_slice(&segment::beginning(self.key_id));
         }
-        if before == 0 || group.is_empty() || cursor != written_cursor {
+        if let Some(Cursor { sequence, payload, .. }) = &cursor {
             let place = Place { segment: number, offset: before + headers.len() as u64 };
-            Header::cursor(cursor, (self.now_ms)()).write(headers, place);
+            Header::cursor(*sequence, (self.now_ms)(), payload).write(headers, place);
+            headers.extend_from_slice(payload);
         }
         let (mut places, mut ends, mut length) = (Vec::with_capacity(group.len()), Vec::new(), before);
         length += headers.len() as u64;
@@ -250,10 +293,41 @@ impl Core {
         let written = active.file.append(&mut parts);
         drop(parts);
         self.appended(writer, written, length, !group.is_empty())?;
-        writer.cursor_written = Instant::now();
-        let mut state = self.state();
-        (state.written_cursor, state.cursor_segment) = (cursor, Some(number));
+        if let Some(cursor) = cursor {
+            self.noted(writer, cursor, number);
+        }
         Ok(Written { segment: number, places, end: length })
+    }
+
+    /// The cursor that the next write has to begin with, if it has to: each segment begins with one.
+    fn due_cursor(&self, writer: &Writer, must: bool) -> Option<Cursor> {
+        let is_first = writer.active.as_ref().is_none_or(|active| active.length == 0);
+        let is_time = writer.cursor_written.elapsed() >= self.options().cursor_interval;
+        let state = self.state();
+        let sequence = state.cursor();
+        if !must && !is_first && !(is_time && sequence != state.written_cursor) {
+            return None;
+        }
+        let (sums, asides) = self.sums(&state);
+        let released = sums.released.keys().copied().collect();
+        Some(Cursor { sequence, payload: totals::encode(&sums), asides, released })
+    }
+
+    /// A cursor is on the disk.
+    fn noted(&self, writer: &mut Writer, cursor: Cursor, number: u64) {
+        let Cursor { sequence, payload, asides, released } = cursor;
+        writer.cursor_written = Instant::now();
+        writer.cursor_bytes = (record::HEADER_BYTES + payload.len()) as u64;
+        let mut state = self.state();
+        (state.written_cursor, state.cursor_segment, state.is_ahead) = (sequence, Some(number), false);
+        state.outcomes.released.retain(|_, (_, last)| *last >= sequence);
+        state.written_released = released;
+        for Aside { key, row, totals } in asides {
+            row.noted(&totals);
+            totals::add(&mut state.outcomes.totals, key, &totals);
+        }
+        drop(state);
+        self.ledger.leave_to_queue(&self.exporter);
     }
 
     /// After a write: waits for the disk as configured, and cuts off what is not whole.
@@ -282,7 +356,7 @@ impl Core {
     }
 
     fn sync(&self, active: &mut Active) -> io::Result<()> {
-        if self.options.sync == SyncPolicy::Never {
+        if self.options().sync == SyncPolicy::Never {
             return Ok(());
         }
         active.file.sync()?;
@@ -297,7 +371,7 @@ impl Core {
     pub fn measure(&self, number: u64, file_bytes: u64) {
         let mut state = self.state();
         if let Some(segment) = state.segment(number) {
-            if let Some(shared) = &self.options.shared {
+            if let Some(shared) = &self.options().shared {
                 shared.change(segment.file_bytes, file_bytes);
             }
             segment.file_bytes = file_bytes;
@@ -306,7 +380,8 @@ impl Core {
 
     /// The payload as it is stored.
     fn stored(&self, pending: &Pending) -> io::Result<Bytes> {
-        let Some(key) = &self.options.key else { return Ok(pending.bytes.clone()) };
+        let options = self.options();
+        let Some(key) = &options.key else { return Ok(pending.bytes.clone()) };
         let mut authenticated = Vec::new();
         self.header(pending, &[]).authenticated(&mut authenticated);
         Ok(Bytes::from(key.seal(&authenticated, &pending.bytes)?))
@@ -315,7 +390,7 @@ impl Core {
     fn header<'a>(&self, pending: &'a Pending, stored: &[u8]) -> Header<'a> {
         let signal = pending.payload.signal();
         Header {
-            kind: Kind::Entry { signal, encoding: pending.encoding, is_encrypted: self.options.key.is_some() },
+            kind: Kind::Entry { signal, encoding: pending.encoding, is_encrypted: self.options().key.is_some() },
             sequence: pending.sequence,
             queued_ms: pending.queued_ms,
             // Both were checked when the entry came.
@@ -328,7 +403,9 @@ impl Core {
 
     /// Makes sure that there is a segment with room for so many bytes.
     fn begin_segment(&self, writer: &mut Writer, bytes: u64) -> io::Result<()> {
-        let is_long = |active: &Active| active.has_entries && active.length + bytes > self.options.segment_bytes;
+        let segment_bytes = self.options().segment_bytes;
+        let is_used = |active: &Active| active.has_entries || active.length > segment_bytes / 4;
+        let is_long = |active: &Active| is_used(active) && active.length + bytes > segment_bytes;
         if writer.active.as_ref().is_some_and(is_long) {
             self.seal(writer, 0);
         }
@@ -365,6 +442,6 @@ impl Core {
 }
 
 /// Whether an error says that there is no room.
-fn is_full(error: &io::Error) -> bool {
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
