@@ -28,6 +28,8 @@ const LEDGER_FILE: &str = "ledger.json";
 pub struct StoragePlan {
     /// The data folder.
     pub folder: PathBuf,
+    /// Whether it is opened even if no queue lies in it, for the ledger and the command line.
+    pub is_wanted: bool,
     /// Where records wait for exporters that do not say it themselves.
     pub queue: QueueKind,
     /// When records count as being on the disk, for exporters that do not say it themselves.
@@ -50,6 +52,7 @@ impl StoragePlan {
         let (limits, delivery) = (&settings.limits, &settings.delivery);
         Self {
             folder: folder.to_owned(),
+            is_wanted: false,
             queue: delivery.queue,
             sync: delivery.sync,
             disk_bytes: limits.disk.bytes(),
@@ -62,7 +65,7 @@ impl StoragePlan {
 
     /// Whether any of these exporters needs it.
     pub fn is_needed(&self, mut queues: impl Iterator<Item = Option<QueueKind>>) -> bool {
-        queues.any(|queue| queue.unwrap_or(self.queue) == QueueKind::Disk)
+        self.is_wanted || queues.any(|queue| queue.unwrap_or(self.queue) == QueueKind::Disk)
     }
 
     /// Where the queue of an exporter lies.

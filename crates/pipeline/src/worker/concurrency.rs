@@ -152,6 +152,12 @@ impl Concurrency {
         }
     }
 
+    /// Most deliveries that may be held. One that is never taken must not keep the others from being
+    /// sent, so there are some even where requests go one by one.
+    pub fn deliveries(&self) -> usize {
+        self.limit().max(BEGINNING.min(self.most))
+    }
+
     fn shrink(&mut self, now: Instant) {
         self.limit = (self.limit * SHRINK).max(1.0);
         self.shrunk_at = Some(now);
@@ -205,7 +211,7 @@ impl Slots {
     /// A place for a delivery.
     pub async fn delivery(self: &Arc<Self>) -> Slot {
         self.wait(|state| {
-            let is_free = state.deliveries < state.concurrency.limit();
+            let is_free = state.deliveries < state.concurrency.deliveries();
             state.deliveries += usize::from(is_free);
             is_free.then_some(())
         })

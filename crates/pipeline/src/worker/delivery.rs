@@ -136,6 +136,7 @@ impl Delivering {
                     let is_any_whole = parts.iter().any(Part::is_whole);
                     tokio::select! {
                         () = tokio::time::sleep(delay) => {}
+                        () = runner.gate.recovered() => {}
                         () = self.signals.interrupted(is_any_whole) => {}
                     }
                 }
@@ -395,10 +396,39 @@ fn sample(outcome: &Outcome, answer: Option<&AnswerNote>) -> Sample {
         Outcome::Each { later, .. } if later.is_empty() => Sample::Taken,
         Outcome::Later { after: Some(Duration::ZERO), .. } => Sample::Other,
         Outcome::Each { .. } | Outcome::Later { after: Some(_), .. } => Sample::Overloaded,
-        // An error that is none of capacity (500, 502) is answered as such; no answer at all may be.
-        Outcome::Later { after: None, .. } if answer.is_none_or(|answer| OVERLOADED.contains(&answer.status)) => {
+        // An error that is none of capacity (500, 502) says so; no answer, or one that hides its error in
+        // a success (gRPC), may be one.
+        Outcome::Later { after: None, .. }
+            if answer.is_none_or(|answer| answer.status < 400 || OVERLOADED.contains(&answer.status)) =>
+        {
             Sample::Overloaded
         }
         _ => Sample::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asks_to_wait_or_does_not_answer_shows_that_there_is_too_much() {
+        let later = |after| Outcome::Later { after, why: String::new() };
+        let answered = |status| Some(AnswerNote { status, excerpt: String::new() });
+        for (outcome, answer, expected) in [
+            (Outcome::Accepted, answered(200), Sample::Taken),
+            (later(Some(Duration::from_secs(1))), answered(500), Sample::Overloaded),
+            (later(None), answered(429), Sample::Overloaded),
+            (later(None), answered(503), Sample::Overloaded),
+            (later(None), answered(200), Sample::Overloaded),
+            (later(None), None, Sample::Overloaded),
+            (later(None), answered(500), Sample::Other),
+            (later(None), answered(502), Sample::Other),
+            (later(Some(Duration::ZERO)), answered(429), Sample::Other),
+            (Outcome::Never { why: String::new() }, answered(400), Sample::Other),
+            (Outcome::Unauthorized { why: String::new() }, answered(401), Sample::Other),
+        ] {
+            assert_eq!(sample(&outcome, answer.as_ref()), expected, "{outcome:?} {answer:?}");
+        }
     }
 }

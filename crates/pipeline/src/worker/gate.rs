@@ -23,16 +23,22 @@ const LONGEST_UNAUTHORIZED_DELAY: Duration = Duration::from_secs(300);
 /// exporter for years.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
+/// A time without success after which the first one is news to those who wait to try again.
+const OUTAGE: Duration = Duration::from_secs(5);
+
 /// The gate of one exporter.
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
     changed: Notify,
+    recovered: Notify,
     attempts: Arc<Attempts>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// When the backend answered something other than "later".
+    worked_at: Option<Instant>,
     /// Until when the backend asked to wait.
     paused_until: Option<Instant>,
     unauthorized: Option<Unauthorized>,
@@ -81,7 +87,7 @@ impl State {
 impl Gate {
     /// An open gate; when it opens is shown in `attempts`.
     pub fn new(attempts: Arc<Attempts>) -> Self {
-        Self { state: Mutex::default(), changed: Notify::new(), attempts }
+        Self { state: Mutex::default(), changed: Notify::new(), recovered: Notify::new(), attempts }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -93,6 +99,12 @@ impl Gate {
             self.attempts.paused_until_ms.store(after.map_or(0, unix_ms), Ordering::Relaxed);
         }
         changed
+    }
+
+    /// Waits until the backend works again after an outage: then those who wait for their next attempt
+    /// need not do so any longer. A single delivery that fails among others that do not is no outage.
+    pub async fn recovered(&self) {
+        self.recovered.notified().await;
     }
 
     /// Waits until one may send.
@@ -129,8 +141,15 @@ pub struct Pass<'a> {
 impl Pass<'_> {
     /// The backend answered, and the credentials were not what it minded.
     pub fn opens(self) {
-        if self.gate.change(|state| state.unauthorized.take()).is_some() {
+        let (was_unauthorized, was_out) = self.gate.change(|state| {
+            let before = state.worked_at.replace(Instant::now());
+            (state.unauthorized.take().is_some(), before.is_none_or(|before| before.elapsed() >= OUTAGE))
+        });
+        if was_unauthorized {
             self.gate.changed.notify_waiters();
+        }
+        if was_out {
+            self.gate.recovered.notify_waiters();
         }
     }
 

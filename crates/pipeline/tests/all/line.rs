@@ -148,7 +148,7 @@ impl Line {
     }
 
     pub fn in_memory() -> Self {
-        Self::of(Arc::new(MemoryQueue::new(64 << 20, WhenFull::Block)), Arc::default())
+        Self::of(Arc::new(MemoryQueue::new(64 << 20, WhenFull::Block, None)), Arc::default())
     }
 
     /// With a queue on disk, which may hold something already.

@@ -158,3 +158,48 @@ async fn exporters_that_hang_fail_or_panic_cost_the_others_no_time() {
     let beside_dead_ones = time_of(dead).await;
     assert!(beside_dead_ones <= alone.mul_f64(1.05), "{beside_dead_ones:?} instead of {alone:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_delivery_that_is_never_taken_neither_holds_up_the_others_nor_is_it_hammered() {
+    let line = Line::in_memory();
+    let mut out = 20;
+    let server = Server::judging(move |bodies| {
+        out -= 1;
+        if out >= 0 || bodies[0] == "poison" { later() } else { Outcome::Accepted }
+    });
+    line.push(&["poison"]);
+    let _worker = line.start(&server, single());
+    push_many(&line, 500);
+    until("the others", || line.counts().delivered == 500).await;
+    let poisoned = || server.attempts.lock().unwrap().iter().filter(|(_, bodies)| bodies[0] == "poison").count();
+    let before = poisoned();
+    for _ in 0..600 {
+        line.push(&["more"]);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(poisoned() - before <= 60, "{} attempts in 10 minutes", poisoned() - before);
+    assert_eq!((line.counts().delivered, line.counts().in_flight), (1100, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_everything_that_waits_is_sent_with_the_first_success() {
+    let line = Line::in_memory();
+    push_many(&line, 1000);
+    let begun = Instant::now();
+    // 16 are under way when the backend goes away for an hour.
+    let server = Server::slow(move |_| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        match begun.elapsed().as_millis() {
+            0..300 | 3_600_000.. => Outcome::Accepted,
+            _ => later(),
+        }
+    });
+    let options = ExportOptions { max_in_flight: 16, ..single() };
+    let _worker = line.start(&server, options);
+    tokio::time::sleep(Duration::from_secs(3590)).await;
+    let before = server.taken().len();
+    until("the first", || server.taken().len() > before).await;
+    let first = Instant::now();
+    until("all", || line.counts().delivered == 1000).await;
+    assert!(first.elapsed() < Duration::from_secs(10), "{:?} after the first", first.elapsed());
+}

@@ -96,6 +96,47 @@ async fn the_pieces_of_a_batch_that_was_taken_apart_are_delivered_or_go_back_alo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_that_is_half_delivered_is_delivered_to_its_end_where_the_backend_takes_it() {
+    let line = Line::in_memory();
+    let heard = line.offer(&["1", "2", "3", "4", "5", "6", "7", "8"]);
+    let server = Server::slow(|bodies| async move {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if bodies.len() > 2 { Outcome::Split { why: "413".into() } } else { Outcome::Accepted }
+    });
+    let worker = line.start(&server, patient());
+    until("a quarter of it", || line.counts().delivered == 2).await;
+    release(worker).await;
+    assert_eq!((line.counts().delivered, line.counts().queued), (8, 0));
+    assert_eq!(heard.await.unwrap().verdict, Verdict::Delivered);
+    assert_eq!(server.taken().len(), 8);
+}
+
+#[tokio::test]
+async fn a_batch_on_disk_that_is_half_delivered_goes_back_whole_and_the_ledger_takes_back_what_it_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = Line::on_disk(folder.path());
+    line.push(&["a", "b", "bad", "busy"]);
+    let server = Server::judging(|bodies| match &*bodies[0] {
+        "a" if bodies.len() > 2 => Outcome::Split { why: "413".into() },
+        "bad" => Outcome::Each { refused: vec![(0, "bad".into())], later: vec![1], after: None, why: "some".into() },
+        "busy" => later(),
+        _ => Outcome::Accepted,
+    });
+    let worker = line.start(&server, patient());
+    until("half of it", || line.counts().dead_lettered == 1).await;
+    assert_eq!((line.counts().delivered, line.counts().in_flight), (2, 1));
+    let took = release(worker).await;
+    assert!(took < Duration::from_secs(6), "{took:?}");
+    let counts = line.counts();
+    assert_eq!((counts.queued, counts.in_flight, counts.delivered, counts.dead_lettered), (4, 0, 0, 0));
+    let next = accepting();
+    let worker = line.start(&next, patient());
+    line.queue.close();
+    worker.task.await.unwrap();
+    assert_eq!((next.taken().len(), line.counts().delivered), (4, 4));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_release_while_nothing_may_be_sent_gives_everything_back_at_once() {
     for outcome in [
         Outcome::Unauthorized { why: "401".into() },

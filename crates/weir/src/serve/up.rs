@@ -197,6 +197,9 @@ async fn begin(
     let in_memory = ExportOptions { queue: Some(QueueKind::Memory), ..ExportOptions::default() };
     loaded.plan.members.push(Member::exporter("store", in_memory, store.exporter()));
     loaded.plan.members.push(Member::receiver("api", Api(state.clone())));
+    if let Some(storage) = &mut loaded.plan.storage {
+        storage.is_wanted = true;
+    }
     let rows = introduction::rows(&loaded, &watched);
     let own = Own { settings: loaded.settings.clone(), host_name: loaded.host_name.clone(), watched: watched.clone() };
     let running = Running::start(loaded, watched, origin).await?;

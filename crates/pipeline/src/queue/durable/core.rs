@@ -323,8 +323,7 @@ impl Core {
     pub fn sums(&self, state: &State) -> (Sums, Vec<Aside>) {
         let mut sums = Sums { rows: state.outcomes.totals.clone(), released: state.outcomes.released.clone() };
         // What the cursor has passed needs no name.
-        let cursor = state.cursor();
-        sums.released.retain(|_, (_, last)| *last >= cursor);
+        sums.released.pass(state.cursor());
         let mut asides = Vec::new();
         for (origin, signal, row) in self.ledger.rows_of(&self.exporter) {
             let totals = row.aside();
@@ -384,7 +383,7 @@ fn recovered(found: Survey, ledger: &Ledger, exporter: &Arc<str>, next_number: u
     };
     let sums = found.sums.unwrap_or_default();
     (state.outcomes.totals, state.outcomes.released) = (sums.rows, sums.released);
-    state.written_released = state.outcomes.released.keys().copied().collect();
+    state.written_released = state.outcomes.released.clone();
     // A number for each segment's entries of its own, so that those of a segment that could not be
     // read this time are not given again: none holds 2^24 entries.
     state.next_sequence = found.cursor.max(next_number.saturating_mul(1 << 24));
@@ -393,7 +392,9 @@ fn recovered(found: Survey, ledger: &Ledger, exporter: &Arc<str>, next_number: u
         let last = survey.sequences.map_or(0, |(_, last)| last.saturating_add(1));
         state.next_sequence = state.next_sequence.max(last);
         (segment.end, segment.file_bytes) = (survey.end, survey.end);
-        (segment.sequences, segment.damaged, segment.is_sealed) = (survey.sequences, survey.damaged, true);
+        // Of a released one nothing counts.
+        let sequences = survey.sequences.filter(|(_, last)| !state.outcomes.released.contains(*last));
+        (segment.sequences, segment.damaged, segment.is_sealed) = (sequences, survey.damaged, true);
         segment.newest_ms = survey.newest_ms.unwrap_or(i64::MIN);
         for found in &survey.waiting {
             let row = ledger.row(&found.origin, exporter, found.signal);

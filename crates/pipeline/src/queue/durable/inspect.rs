@@ -74,15 +74,13 @@ pub fn export(
 ) -> Result<(), OpenError> {
     let found = survey(disk, folder, Depth::Headers)?;
     let mut floor = found.cursor;
-    for segment in found.segments {
-        if found.sums.as_ref().is_some_and(|sums| sums.released.contains_key(&segment.number)) {
-            continue;
-        }
+    for segment in &found.segments {
         let (number, end) = (segment.number, segment.end);
         let (_, Some(mut scan)) = survey::open(disk, folder, number, end, PAYLOADS_CHUNK_BYTES)? else { continue };
-        while let Some(found) = scan.find() {
-            let Found::Entry(entry) = found else { continue };
-            if entry.sequence < floor {
+        while let Some(next) = scan.find() {
+            let Found::Entry(entry) = next else { continue };
+            let is_released = found.sums.as_ref().is_some_and(|sums| sums.released.contains(entry.sequence));
+            if entry.sequence < floor || is_released {
                 continue;
             }
             floor = entry.sequence + 1;

@@ -113,6 +113,8 @@ struct Trial {
     is_exact: bool,
     /// Whether the disk fails besides crashing.
     is_faulty: bool,
+    /// Found although a write failed, and perhaps more than once: their order is free.
+    free: BTreeSet<u64>,
 }
 
 /// One life of the process.
@@ -183,6 +185,7 @@ impl Trial {
             phantoms: BTreeMap::new(),
             is_exact: true,
             is_faulty: false,
+            free: BTreeSet::new(),
         }
     }
 
@@ -240,7 +243,7 @@ impl Trial {
             let state = core.state();
             (state.written_cursor, state.outcomes.totals.clone(), state.outcomes.released.clone())
         };
-        let is_noted = |at: u64| at < cursor || released.values().any(|(first, last)| (*first..=*last).contains(&at));
+        let is_noted = |at: u64| at < cursor || released.contains(at);
         for (key, counts) in ledger.snapshot() {
             assert_eq!(counts.difference(), 0, "{key:?}: {counts:?}");
         }
@@ -333,10 +336,11 @@ impl Trial {
         self.disk.quietly(|| export(&self.disk, &Self::folder(), key, look)).unwrap();
         // A write that failed may have come to the disk in part, and what of it could not be given back to
         // its source was written again.
-        let was_told = |id: &u64| self.fates[id] == Fate::Stored && !doubles.contains(id);
+        let was_told = |id: &u64| self.fates[id] == Fate::Stored && !doubles.contains(id) && !self.free.contains(id);
         let (told, untold): (Vec<u64>, Vec<u64>) = found.iter().partition(|id| was_told(id) || !self.is_faulty);
         assert!(told.is_sorted_by(|a, b| a < b), "order: {told:?} of {found:?}");
-        let free = untold.into_iter().collect();
+        self.free.extend(untold);
+        let free = self.free.clone();
         if self.options.sync != SyncPolicy::Never {
             let back = found.iter().find(|id| self.known_settled.contains(id));
             assert_eq!(back, None, "delivered again although the disk knew that it was settled");
@@ -522,11 +526,10 @@ impl Trial {
         life.core.keep_house(true);
         self.look_aside(life, !self.disk.is_crashed() && !life.core.has_asides());
         let state = life.core.state();
-        if !self.disk.is_crashed() && state.written_cursor == state.cursor() {
-            let is_open = |(_, fate): &(&u64, &Fate)| matches!(fate, Fate::Pushed | Fate::Stored);
-            let first = self.fates.iter().find(is_open).map(|(id, _)| *id);
-            let before = self.fates.range(..first.unwrap_or(u64::MAX));
-            self.known_settled.extend(before.filter(|(_, fate)| **fate == Fate::Settled).map(|(id, _)| *id));
+        if !self.disk.is_crashed() {
+            let passed = self.committed.range(..state.written_cursor).map(|(_, id)| *id);
+            let is_settled = |id: &u64| self.fates[id] == Fate::Settled && !self.free.contains(id);
+            self.known_settled.extend(passed.filter(is_settled));
         }
     }
 

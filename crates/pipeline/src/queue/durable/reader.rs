@@ -147,8 +147,8 @@ impl Core {
         let mut state = self.state();
         let mut has_come = false;
         for Read { header, payload, reservation } in found {
-            // Found twice, or dropped meanwhile.
-            if header.sequence < state.read_until {
+            // Found twice, dropped meanwhile, or settled before the queue was opened.
+            if header.sequence < state.read_until || state.outcomes.released.contains(header.sequence) {
                 continue;
             }
             let Some(segment) = state.segment(header.place.segment) else { continue };

@@ -19,7 +19,7 @@ use crate::queue::TakeLimits;
 use crate::queue::durable::options::DiskQueueOptions;
 use crate::queue::durable::record::Place;
 use crate::queue::durable::shortage::Shortage;
-use crate::queue::durable::totals::Outcomes;
+use crate::queue::durable::totals::{Outcomes, Released};
 
 /// What an entry takes in memory besides its payload.
 const ENTRY_BYTES: usize = 256;
@@ -162,11 +162,11 @@ impl Segment {
         }
     }
 
-    /// Takes records that were read off the sum; their row.
+    /// Takes records that were read off the sum; their row, unless they are not in it.
     pub fn subtract_unread(&mut self, origin: &str, signal: Signal, records: u64) -> Option<Arc<Row>> {
         let same = |unread: &&mut Unread| unread.signal == signal && *unread.origin == *origin;
         let unread = self.unread.iter_mut().find(same)?;
-        unread.records = unread.records.saturating_sub(records);
+        unread.records = unread.records.checked_sub(records)?;
         Some(unread.row.clone())
     }
 }
@@ -229,7 +229,7 @@ pub struct State {
     /// The segment where that stands.
     pub cursor_segment: Option<u64>,
     /// The released segments that it names.
-    pub written_released: BTreeSet<u64>,
+    pub written_released: Released,
     /// Taken, not settled.
     pub under_way: BTreeMap<u64, UnderWay>,
     /// Those of them that came back and must be taken again.
@@ -544,6 +544,11 @@ impl State {
                 self.outcomes.release(number, sequences);
             }
         }
+        let State { segments, outcomes, .. } = self;
+        outcomes.released.merge(|after, before| {
+            let lies_between = |(first, last): (u64, u64)| after < first && last < before;
+            segments.iter().any(|segment| segment.sequences.is_some_and(lies_between))
+        });
         is_any
     }
 
@@ -551,8 +556,8 @@ impl State {
     /// records can be forgotten, without the one where that cursor stands.
     pub fn noted_segments(&self) -> Vec<u64> {
         let is_noted = |segment: &Segment| {
-            let is_passed = segment.sequences.is_none_or(|(_, last)| last < self.written_cursor);
-            is_passed || self.written_released.contains(&segment.number)
+            let is_written = |last| last < self.written_cursor || self.written_released.contains(last);
+            segment.sequences.is_none_or(|(_, last)| is_written(last))
         };
         let mut numbers = self.settled_segments();
         numbers.retain(|number| {

@@ -101,26 +101,6 @@ pub struct SegmentSurvey {
     pub(super) key: Option<KeyId>,
 }
 
-impl SegmentSurvey {
-    /// One that counts as removed.
-    fn removed(number: u64, file_bytes: u64) -> Self {
-        Self {
-            number,
-            file_bytes,
-            is_encrypted: None,
-            entries: 0,
-            waiting: Vec::new(),
-            oldest_ms: None,
-            newest_ms: None,
-            sequences: None,
-            first_waiting: None,
-            end: file_bytes,
-            damaged: Vec::new(),
-            key: None,
-        }
-    }
-}
-
 /// What a folder holds.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
@@ -209,13 +189,10 @@ pub fn survey(disk: &dyn Disk, folder: &Path, depth: Depth) -> Result<Survey, Op
     let mut survey = Survey { cursor, cursor_segment, sums, ..Survey::default() };
     let mut floor = survey.cursor;
     for (at, (number, file_bytes)) in files.iter().enumerate() {
-        if survey.sums.as_ref().is_some_and(|sums| sums.released.contains_key(number)) {
-            survey.segments.push(SegmentSurvey::removed(*number, *file_bytes));
-            continue;
-        }
         let is_newest = at + 1 == files.len();
         let looks = depth == Depth::Everything || (depth == Depth::Newest && is_newest);
-        let mut walk = Walk { disk, folder, looks_at_payloads: looks, floor, damage: &mut survey.damage };
+        let sums = survey.sums.as_ref();
+        let mut walk = Walk { disk, folder, looks_at_payloads: looks, floor, sums, damage: &mut survey.damage };
         let segment = walk.segment(*number, *file_bytes)?;
         floor = floor.max(segment.sequences.map_or(0, |(_, last)| last.saturating_add(1)));
         survey.segments.push(segment);
@@ -277,6 +254,8 @@ struct Walk<'a> {
     looks_at_payloads: bool,
     /// Entries below are settled, or were found before.
     floor: u64,
+    /// Names those that are settled behind the cursor.
+    sums: Option<&'a Sums>,
     damage: &'a mut Vec<Damage>,
 }
 
@@ -285,8 +264,20 @@ impl Walk<'_> {
         let chunk = if self.looks_at_payloads { PAYLOADS_CHUNK_BYTES } else { HEADERS_CHUNK_BYTES };
         let (beginning, scan) = open(self.disk, self.folder, number, file_bytes, chunk)?;
         let key = if let Beginning::Known(key) = beginning { Some(key) } else { None };
-        let is_encrypted = key.map(|key| key != KeyId::default());
-        let mut segment = SegmentSurvey { is_encrypted, key, ..SegmentSurvey::removed(number, file_bytes) };
+        let mut segment = SegmentSurvey {
+            number,
+            file_bytes,
+            is_encrypted: key.map(|key| key != KeyId::default()),
+            entries: 0,
+            waiting: Vec::new(),
+            oldest_ms: None,
+            newest_ms: None,
+            sequences: None,
+            first_waiting: None,
+            end: file_bytes,
+            damaged: Vec::new(),
+            key,
+        };
         let Some(mut scan) = scan else {
             self.report(number, 0, file_bytes, false, None);
             return Ok(segment);
@@ -321,7 +312,7 @@ impl Walk<'_> {
             self.report(entry.place.segment, offset, bytes, false, Some(entry.records));
             return;
         }
-        if entry.sequence < self.floor {
+        if entry.sequence < self.floor || self.sums.is_some_and(|sums| sums.released.contains(entry.sequence)) {
             return;
         }
         self.floor = entry.sequence + 1;

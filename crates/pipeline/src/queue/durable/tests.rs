@@ -14,9 +14,12 @@ use crate::ledger::{Counts, Ledger, Reason};
 use crate::options::WhenFull;
 use crate::queue::durable::core::{Core, OpenReport};
 use crate::queue::durable::options::{DiskQueueOptions, SharedQuota, SyncPolicy};
+use crate::memory_budget::MemoryBudget;
+use crate::queue::durable::record::{Header, Place};
+use crate::queue::durable::shortage::Shortage;
 use crate::queue::durable::state::Front;
 use crate::queue::durable::writer::Wrote;
-use crate::queue::durable::{DiskQueue, Key, OpenError, export, inspect, segment, verify};
+use crate::queue::durable::{DiskQueue, Key, OpenError, export, inspect, ledger_rows, segment, verify};
 use crate::queue::{Entry, Queue, TakeLimits, Taken};
 
 const LIMITS: TakeLimits = TakeLimits { records: 1, bytes: 1, linger: Duration::ZERO };
@@ -322,6 +325,126 @@ fn a_failed_sync_sends_its_group_back_and_ends_its_segment() {
 }
 
 #[test]
+fn what_cannot_be_sent_again_waits_when_a_sync_fails_and_the_failure_is_shown() {
+    let disk = SimulatedDisk::new(1, u64::MAX);
+    let queue = open(&disk, options());
+    disk.set_faults(Faults { sync: 1.0, ..Faults::default() });
+    queue.push(text(0), 1).unwrap();
+    let mut poll = queue.entry(text(1), 1);
+    poll.batch.receipt.settle(Verdict::Delivered);
+    poll.batch.receipt = Receipt::unclaimed();
+    queue.heard();
+    queue.core.push(poll).unwrap();
+    assert_eq!(queue.core.write_pending(), Wrote::NoRoom);
+    assert_eq!((queue.heard(), queue.dropped(Reason::NotStored)), (vec![Verdict::Retry], 1));
+    assert!(matches!(queue.core.shortage(1), Some(Shortage::Disk(_))));
+    disk.set_faults(Faults::default());
+    assert_eq!(queue.core.write_pending(), Wrote::Group);
+    assert_eq!((queue.drain(), queue.core.shortage(1)), (vec![text(1)], None));
+}
+
+#[test]
+fn a_row_goes_on_after_a_kill_as_if_there_was_none() {
+    let disk = SimulatedDisk::new(1, u64::MAX);
+    let queue = open(&disk, options());
+    (0..4).for_each(|at| queue.store(text(at), 10));
+    queue.counts();
+    queue.ledger.row(&Arc::from("source"), &Arc::from("backend"), Signal::Logs).accept_and_drop(3, Reason::Filtered);
+    let mut taken = queue.take(TakeLimits { records: 30, ..ALL });
+    let third = taken.pop().unwrap();
+    for Taken { batch, account, .. } in taken {
+        account.deliver(5);
+        account.dead_letter(3);
+        account.drop_in_flight(2, Reason::Expired);
+        batch.receipt.settle(Verdict::Refused);
+    }
+    // Partly delivered, and then given back: all of it comes again, and counts once.
+    third.account.deliver(4);
+    drop(third);
+    queue.core.keep_house(true);
+    let before = queue.counts();
+    assert_eq!((before.delivered, before.dead_lettered, before.queued, before.in_flight), (10, 6, 20, 0));
+    std::mem::forget(queue.core);
+    disk.restart();
+    let again = open(&disk, options());
+    assert_eq!(again.counts(), before);
+    assert!(!again.report.begins_anew);
+    let rows = ledger_rows(&disk, &folder(), &Arc::from("backend")).unwrap();
+    assert_eq!(rows.into_iter().map(|(_, counts)| counts).collect::<Vec<_>>(), [before]);
+}
+
+#[test]
+fn a_queue_opened_again_in_one_process_keeps_its_rows() {
+    let disk = SimulatedDisk::new(1, u64::MAX);
+    let queue = open(&disk, options());
+    queue.store(text(0), 5);
+    queue.drain();
+    queue.store(text(1), 7);
+    queue.core.keep_house(true);
+    let row = queue.ledger.row(&Arc::from("source"), &Arc::from("backend"), Signal::Logs);
+    row.accept_and_drop(2, Reason::QueueFull);
+    let before = queue.counts();
+    let clock = Arc::new(|| 1000);
+    let opened = Core::open(Arc::new(disk), folder(), &Arc::from("backend"), queue.ledger.clone(), options(), clock);
+    assert_eq!((row.counts(), opened.is_ok()), (before, true));
+}
+
+#[test]
+fn a_log_without_sums_opens_and_its_rows_begin_anew() {
+    let disk = SimulatedDisk::new(1, u64::MAX);
+    let mut bytes = segment::beginning([0; 8]).to_vec();
+    let place = Place { segment: 1, offset: bytes.len() as u64 };
+    Header::cursor(5, 1000, &[]).write(&mut bytes, place);
+    let file = disk.create(&segment::path(&folder(), 1)).unwrap();
+    file.append(&mut [std::io::IoSlice::new(&bytes)]).unwrap();
+    let queue = open(&disk, options());
+    assert!(queue.report.begins_anew && queue.report.damage.is_empty());
+    queue.store(text(0), 1);
+    queue.drain();
+    queue.core.keep_house(true);
+    let again = open(&disk, options());
+    assert_eq!((again.report.begins_anew, again.counts().delivered), (false, 1));
+}
+
+#[test]
+fn memory_that_is_short_holds_sources_back_but_never_deliveries() {
+    let budget = MemoryBudget::new(20_000);
+    let disk = SimulatedDisk::new(1, u64::MAX);
+    let queue = open(&disk, DiskQueueOptions { budget: Some(budget.clone()), ..options() });
+    for at in 0..50 {
+        queue.store(vec![at; 1000], 1);
+        assert!(budget.used() <= 20_000, "what stands on the disk leaves memory");
+    }
+    let others = budget.reserve_anyway(20_000);
+    assert!(matches!(queue.core.shortage(1000), Some(Shortage::Memory(20_000))));
+    assert_eq!(queue.push(vec![0; 1000], 1), Err(Reason::MemoryFull));
+    assert_eq!((queue.core.state().ready_bytes, budget.used()), (0, 20_000), "the head is given up");
+    let found = queue.drain();
+    assert_eq!(found.iter().map(|payload| payload[0]).collect::<Vec<_>>(), (0..50).collect::<Vec<u8>>());
+    drop(others);
+    assert_eq!(budget.used(), 0);
+    queue.push(vec![0; 50_000], 1).unwrap();
+    assert_eq!(queue.push(vec![0; 1], 1), Err(Reason::MemoryFull), "a large one passes alone");
+}
+
+#[test]
+fn bounds_change_while_a_queue_is_open() {
+    let disk = SimulatedDisk::new(1, u64::MAX);
+    let queue = open(&disk, DiskQueueOptions { limit_bytes: 10_000, ..options() });
+    while queue.core.has_room(1000) {
+        queue.store(vec![0; 1000], 1);
+    }
+    assert!(matches!(queue.core.shortage(1000), Some(Shortage::Bound(10_000))));
+    queue.core.change_options(|options| options.limit_bytes = 20_000);
+    assert!(queue.core.has_room(1000));
+    queue.core.change_options(|options| (options.limit_bytes, options.when_full) = (5000, WhenFull::DropOldest));
+    queue.store(vec![1; 1000], 1);
+    assert!(queue.core.state().disk_bytes() <= 5000);
+    assert_eq!(queue.drain().last().unwrap()[0], 1);
+    queue.counts();
+}
+
+#[test]
 fn a_full_queue_refuses_or_drops_its_oldest_and_never_exceeds_its_bound() {
     for when_full in [WhenFull::Block, WhenFull::DropOldest] {
         let disk = SimulatedDisk::new(1, u64::MAX);
@@ -344,7 +467,6 @@ fn a_full_queue_refuses_or_drops_its_oldest_and_never_exceeds_its_bound() {
                 _ => {
                     queue.store(bytes, 2);
                     stored += 1;
-                    if stored < 40 { let st: Vec<_> = queue.core.state().segments.iter().map(|s| (s.number, s.file_bytes, s.sequences)).collect(); eprintln!("{stored} {st:?} {:?}", queue.core.state().outcomes.released); }
                 }
             }
             assert!(queue.core.state().disk_bytes() <= 20_000);
@@ -355,7 +477,7 @@ fn a_full_queue_refuses_or_drops_its_oldest_and_never_exceeds_its_bound() {
         assert_eq!(2 * (left.len() as u64 + 1) + dropped, 2 * stored);
         if when_full == WhenFull::DropOldest {
             assert_eq!((stored, left.last().unwrap()[0]), (102, 99));
-            let st: Vec<_> = queue.core.state().segments.iter().map(|s| (s.number, s.file_bytes, s.sequences)).collect(); assert!(left.len() > 10, "{} {st:?}", left.len()); assert!(left.is_sorted_by(|a, b| a[0] <= b[0]));
+            assert!(left.len() > 10 && left.is_sorted_by(|a, b| a[0] <= b[0]), "{}", left.len());
         } else {
             assert_eq!((dropped, stored), (0, 18));
         }

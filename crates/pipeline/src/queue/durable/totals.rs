@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! version    u8    1
-//! released:  number of segments u32, each number u64, first and last sequence u64
+//! released:  number of ranges u32, each first and last sequence u64
 //! each row:  length of the origin u16, origin, signal u8, accepted u64, delivered u64,
 //!            dead-lettered u64, number of reasons u8,
 //!            each reason: length of its name u8, name, records u64
@@ -14,7 +14,7 @@
 //! Integers are little-endian.
 //!
 //! A released segment lies behind the cursor, but all in it was settled and is in the sums: the space was
-//! needed while an entry before it was still under way. Should its file be there, it counts as removed.
+//! needed while an entry before it was still under way. Should its file be there, its entries do not wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,8 +26,33 @@ use crate::ledger::{Reason, Settled, Totals};
 /// Sums by origin and signal.
 pub type RowTotals = BTreeMap<(Arc<str>, Signal), Totals>;
 
-/// Released segments: their numbers, and the sequences of their first and last entry.
-pub type Released = BTreeMap<u64, (u64, u64)>;
+/// Sequences of released segments, of the first entry and the last, those of neighbours as one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Released(BTreeMap<u64, u64>);
+
+impl Released {
+    /// Whether an entry was in one of them.
+    pub fn contains(&self, sequence: u64) -> bool {
+        self.0.range(..=sequence).next_back().is_some_and(|(_, last)| sequence <= *last)
+    }
+
+    /// Makes one of neighbours between which nothing lies that counts.
+    pub fn merge(&mut self, lies_between: impl Fn(u64, u64) -> bool) {
+        let mut merged: Vec<(u64, u64)> = Vec::new();
+        for (first, last) in std::mem::take(&mut self.0) {
+            match merged.last_mut() {
+                Some((_, end)) if !lies_between(*end, first) => *end = last,
+                _ => merged.push((first, last)),
+            }
+        }
+        self.0 = merged.into_iter().collect();
+    }
+
+    /// Forgets what the cursor has passed.
+    pub fn pass(&mut self, cursor: u64) {
+        self.0.retain(|_, last| *last >= cursor);
+    }
+}
 
 /// What a cursor carries besides its position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,16 +109,16 @@ impl Outcomes {
                 add(&mut self.totals, key, &totals);
             }
         }
-        self.released.insert(segment, sequences);
+        self.released.0.insert(sequences.0, sequences.1);
     }
 }
 
 /// The sums as the cursor carries them.
 pub fn encode(Sums { rows, released }: &Sums) -> Vec<u8> {
     let mut out = vec![VERSION];
-    out.extend_from_slice(&u32::try_from(released.len()).unwrap_or(u32::MAX).to_le_bytes());
-    for (number, (first, last)) in released {
-        [number, first, last].into_iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+    out.extend_from_slice(&u32::try_from(released.0.len()).unwrap_or(u32::MAX).to_le_bytes());
+    for (first, last) in &released.0 {
+        [first, last].into_iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
     }
     for ((origin, signal), Totals { accepted, settled }) in rows {
         // Longer ones are not taken.
@@ -124,9 +149,9 @@ pub fn decode(bytes: &[u8]) -> Option<Sums> {
     if rest.byte()? != VERSION {
         return None;
     }
-    let mut released = Released::new();
+    let mut released = Released::default();
     for _ in 0..u32::from_le_bytes([rest.byte()?, rest.byte()?, rest.byte()?, rest.byte()?]) {
-        released.insert(rest.number()?, (rest.number()?, rest.number()?));
+        released.0.insert(rest.number()?, rest.number()?);
     }
     let mut rows = RowTotals::new();
     while !rest.0.is_empty() {
@@ -190,7 +215,7 @@ mod tests {
         add(&mut all, key("a"), &Totals::dropped(u64::MAX - 7, Reason::MemoryFull));
         let settled = Settled { delivered: 3, dead_lettered: 2, ..Settled::default() };
         add(&mut all, (Arc::from("ü/b"), Signal::Traces), &Totals { accepted: 5, settled });
-        let all = Sums { rows: all, released: Released::from([(7, (8, 9))]) };
+        let all = Sums { rows: all, released: Released(BTreeMap::from([(8, 9)])) };
         let bytes = encode(&all);
         assert_eq!(decode(&bytes), Some(all));
         let wholes = (0..bytes.len()).filter(|length| decode(&bytes[..*length]).is_some()).count();
@@ -211,11 +236,22 @@ mod tests {
         outcomes.settle(Some(1), 2, key("a"), &one);
         assert!(outcomes.totals.is_empty());
         outcomes.release(3, (5, 5));
-        assert_eq!((outcomes.totals[&key("a")].accepted, outcomes.released.len()), (1, 1));
+        assert_eq!(outcomes.totals[&key("a")].accepted, 1);
+        let released = |sequence| outcomes.released.contains(sequence);
+        assert!(released(5) && !released(4) && !released(6));
         outcomes.unblock(1, None);
         outcomes.settle(None, 1, key("a"), &one);
         assert_eq!(outcomes.totals[&key("a")].accepted, 5);
         assert!(outcomes.behind.is_empty());
+    }
+
+    #[test]
+    fn released_neighbours_are_one_unless_something_lies_between() {
+        let mut released = Released(BTreeMap::from([(1, 2), (5, 6), (9, 10)]));
+        released.merge(|after, before| after < 7 && 7 < before);
+        assert_eq!(released, Released(BTreeMap::from([(1, 6), (9, 10)])));
+        released.pass(7);
+        assert_eq!(released, Released(BTreeMap::from([(9, 10)])));
     }
 
     proptest! {

@@ -1,7 +1,6 @@
 //! The writing side: what came since the last write goes to the disk as one group, by one write and
 //! one sync. Then its sources hear of it.
 
-use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use crate::queue::durable::record::{self, Header, Kind, Place};
 use crate::queue::durable::segment;
 use crate::queue::durable::shortage::Shortage;
 use crate::queue::durable::state::{Pending, Segment, State};
-use crate::queue::durable::totals;
+use crate::queue::durable::totals::{self, Released};
 
 /// Most bytes of one write, and no more than a segment; unless a single entry is longer.
 const GROUP_BYTES: u64 = 8 << 20;
@@ -83,7 +82,7 @@ struct Cursor {
     sequence: u64,
     payload: Vec<u8>,
     asides: Vec<Aside>,
-    released: BTreeSet<u64>,
+    released: Released,
 }
 
 impl Writer {
@@ -309,8 +308,7 @@ impl Core {
             return None;
         }
         let (sums, asides) = self.sums(&state);
-        let released = sums.released.keys().copied().collect();
-        Some(Cursor { sequence, payload: totals::encode(&sums), asides, released })
+        Some(Cursor { sequence, payload: totals::encode(&sums), asides, released: sums.released })
     }
 
     /// A cursor is on the disk.
@@ -320,7 +318,7 @@ impl Core {
         writer.cursor_bytes = (record::HEADER_BYTES + payload.len()) as u64;
         let mut state = self.state();
         (state.written_cursor, state.cursor_segment, state.is_ahead) = (sequence, Some(number), false);
-        state.outcomes.released.retain(|_, (_, last)| *last >= sequence);
+        state.outcomes.released.pass(sequence);
         state.written_released = released;
         for Aside { key, row, totals } in asides {
             row.noted(&totals);
