@@ -124,7 +124,10 @@ async fn a_full_queue_asks_the_sender_to_come_again_and_takes_nothing() {
     });
     tokio::time::sleep(Duration::from_millis(10)).await;
     let second = intake.offer(logs(["y".repeat(900)])).await;
-    assert!(matches!(&second, Answer::Later { why, .. } if why.contains("queue of dead") && why.contains("full")), "{second:?}");
+    assert!(
+        matches!(&second, Answer::Later { why, .. } if why.contains("queue of dead") && why.contains("full")),
+        "{second:?}"
+    );
     assert!(matches!(first.await.unwrap(), Answer::Later { .. }), "the first was not delivered in time");
     assert_eq!(counts(&pipeline.stop().await, "dead").accepted, 1);
 }
