@@ -31,6 +31,9 @@ const KEEP_DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// gateway timeout.
 const OVERLOADED: [u16; 4] = [408, 429, 503, 504];
 
+/// So many records take a while to be told apart.
+const MANY_REFUSED: u64 = 64;
+
 /// A delivery under way.
 pub struct Delivering {
     runner: Arc<Runner>,
@@ -211,15 +214,18 @@ impl Delivering {
             }
             Outcome::Partly { refused, why } => {
                 self.pieces.taken();
-                let refusals = settle_partly(parts, &refused, &because(&why), keeps);
-                self.refuse(refusals).await;
+                let (many, because) = (refused.count() > MANY_REFUSED, because(&why));
+                let refusals = aside(many, move || settle_partly(parts, &refused, &because, keeps)).await;
+                self.refuse(refusals.unwrap_or_default()).await;
             }
             Outcome::Each { refused, later, after, why } => {
                 let (records, because) = (parts.iter().map(Part::records).sum::<u64>(), because(&why));
                 if records > refused.len() as u64 + later.len() as u64 {
                     self.pieces.taken();
                 }
-                let (refusals, left) = settle_each(parts, refused, later, &because, keeps);
+                let many = refused.len() as u64 > MANY_REFUSED;
+                let settled = aside(many, move || settle_each(parts, refused, later, &because, keeps)).await;
+                let (refusals, left) = settled.unwrap_or_default();
                 self.refuse(refusals).await;
                 if !left.is_empty() {
                     return Next::Again(left, why, after);
@@ -368,6 +374,16 @@ impl Runner {
         let max_age = self.worker.options.retry_max_age.get();
         if max_age.is_zero() { None } else { part.since.checked_add(max_age) }
     }
+}
+
+/// Does work where it holds up nothing else if it is long; `None` if it panicked, which drops its
+/// receipts unsettled.
+async fn aside<T: Send + 'static>(is_long: bool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if !is_long {
+        return Some(work());
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.inspect_err(|error| tracing::error!(%error, "settling a delivery failed; please report it")).ok()
 }
 
 /// Those whose senders still wait, or do not send again. Delivering the copies of the others would

@@ -24,14 +24,17 @@ use crate::backend::{bodies, logs};
 
 type Judge = Box<dyn Fn(Vec<String>) -> BoxFuture<'static, Outcome> + Send + Sync>;
 
+/// When an attempt came, and the bodies in it.
+type Attempt = (Instant, Vec<String>);
+
 /// A backend. Cloning shares it.
 #[derive(Clone)]
 pub struct Server {
     judge: Arc<Judge>,
     ordered: bool,
     temporality: Temporality,
-    /// When attempts came, and their bodies.
-    pub attempts: Arc<Mutex<Vec<(Instant, Vec<String>)>>>,
+    /// The attempts, in order.
+    pub attempts: Arc<Mutex<Vec<Attempt>>>,
     /// What was taken by an outcome of [`Outcome::Accepted`].
     pub taken: Arc<Mutex<Vec<String>>>,
     under_way: Arc<AtomicUsize>,

@@ -58,6 +58,29 @@ async fn records_that_a_backend_names_become_dead_letters_with_their_own_reasons
     assert_eq!((line.counts().delivered, line.counts().dead_lettered), (2, 2));
 }
 
+#[tokio::test]
+async fn thousands_of_records_with_a_reason_each_are_told_apart_and_hold_up_nobody_meanwhile() {
+    let line = Line::in_memory();
+    let bodies: Vec<String> = (0..4000).map(|at| format!("record {at} {}", "x".repeat(200))).collect();
+    line.push_payload(logs(&bodies));
+    let server = Server::judging(|bodies| {
+        let refused = (0..bodies.len() as u32).filter(|at| at % 2 == 0).map(|at| (at, format!("reason {at}")));
+        Outcome::Each { refused: refused.collect(), later: Vec::new(), after: None, why: "some".into() }
+    });
+    let _worker = line.start(&server, patient());
+    let mut longest = Duration::ZERO;
+    while line.counts().dead_lettered == 0 {
+        let begun = std::time::Instant::now();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        longest = longest.max(begun.elapsed());
+    }
+    assert!(longest < Duration::from_millis(700), "{longest:?}");
+    assert_eq!((line.counts().delivered, line.counts().dead_lettered), (2000, 2000));
+    let letters = line.letters().await;
+    let reasons: std::collections::BTreeSet<_> = letters.iter().map(|letter| &letter.reason).collect();
+    assert_eq!((letters.len(), reasons.len()), (2000, 2000));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_names_positions_or_only_a_number() {
     for (refused, dead, of) in [
