@@ -8,8 +8,8 @@ use std::sync::Arc;
 use weir_model::Signal;
 
 use crate::disk::{Disk, Listed};
-use crate::queue::durable::cipher::KeyId;
 use crate::ledger::{Counts, Key, Totals};
+use crate::queue::durable::cipher::KeyId;
 use crate::queue::durable::record::Place;
 use crate::queue::durable::segment::{
     self, BEGINNING_BYTES, Beginning, EntryHeader, HEADERS_CHUNK_BYTES, PAYLOADS_CHUNK_BYTES, Scan,
