@@ -155,7 +155,7 @@ impl Core {
                 if self.options().when_full == WhenFull::DropOldest {
                     self.drop_oldest(&mut writer);
                 }
-                self.wait_longer(group);
+                self.write_again(group);
                 return Wrote::NoRoom;
             }
             Err(error) => return self.write_failed(group, &error),
@@ -177,16 +177,24 @@ impl Core {
             state.disk_error = Some(error.to_string());
             if wrote == Wrote::NoRoom {
                 state.is_short = Some(Shortage::Disk(error.to_string()));
-                again.into_iter().rev().for_each(|pending| state.pending.push_front(pending));
-                // New numbers: the old ones may stand on the disk, before records that are not whole.
-                let State { pending, next_sequence, .. } = &mut *state;
-                for (pending, sequence) in pending.iter_mut().zip(*next_sequence..) {
-                    (pending.sequence, *next_sequence) = (sequence, sequence + 1);
-                }
             }
+        }
+        if !again.is_empty() {
+            self.write_again(again);
         }
         self.give_up(given_up, Reason::NotStored);
         wrote
+    }
+
+    /// Puts a group back of which a part may stand on the disk: all that waits gets new numbers, for the old
+    /// ones may be found after a crash with payloads that are not whole, and would count.
+    fn write_again(&self, group: Vec<Pending>) {
+        self.wait_longer(group);
+        let mut state = self.state();
+        let State { pending, next_sequence, .. } = &mut *state;
+        for (pending, sequence) in pending.iter_mut().zip(*next_sequence..) {
+            (pending.sequence, *next_sequence) = (sequence, sequence + 1);
+        }
     }
 
     /// Takes the next group out; those whose sender gave up are dropped.
