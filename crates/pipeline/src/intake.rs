@@ -96,7 +96,7 @@ impl Intake {
         let (receipt, claim) = match way.acknowledge {
             // The source may have gone: then nobody wants to know.
             Acknowledge::Durable => Receipt::with_claim(move |settled| drop(sender.send(settled))),
-            Acknowledge::Queued => Receipt::with_claim(|_| {}),
+            Acknowledge::Queued => Receipt::unheard(),
         };
         for (path, copy) in copies {
             let copy = match copy {
@@ -190,7 +190,7 @@ fn not_taken(path: &Path, reason: Reason) -> Answer {
     let why = match reason {
         Reason::Stopped => "the pipeline is being stopped".to_owned(),
         _ => match path.outlet.queue.status().is_short {
-            Some(short) => format!("the queue of {name} takes nothing now: {short}"),
+            Some(short) => format!("{name}: {short}"),
             None => format!("the queue of {name} is full"),
         },
     };

@@ -26,6 +26,12 @@ const IN_FLIGHT: MetricDescription<'static> = metric(
     Instrument::UpDownCounter,
     "Records in a request under way or waiting to be sent again.",
 );
+const DEAD_LETTERED: MetricDescription<'static> = metric(
+    "weir.ledger.dead_lettered",
+    "{record}",
+    Instrument::Counter,
+    "Records that the exporter's backend refused for good and that are kept as dead letters.",
+);
 const DROPPED: MetricDescription<'static> =
     metric("weir.ledger.dropped", "{record}", Instrument::Counter, "Records that were not delivered, by reason.");
 const DIFFERENCE: MetricDescription<'static> = metric(
@@ -69,12 +75,41 @@ const OLDEST: MetricDescription<'static> = metric(
     "Age of the oldest record that waits; absent when none does.",
 );
 
+const IN_FLIGHT_LIMIT: MetricDescription<'static> = metric(
+    "weir.export.in_flight_limit",
+    "{request}",
+    Instrument::Gauge,
+    "Requests that may be under way at once, as the exporter's worker has found out.",
+);
+const DEAD_LETTERS: MetricDescription<'static> = metric(
+    "weir.dead_letters.count",
+    "{letter}",
+    Instrument::UpDownCounter,
+    "Dead letters that are kept, by exporter.",
+);
+const DEAD_LETTERS_BYTES: MetricDescription<'static> =
+    metric("weir.dead_letters.bytes", "By", Instrument::UpDownCounter, "Bytes of all dead letters.");
+const DEAD_LETTERS_EVICTED: MetricDescription<'static> = metric(
+    "weir.dead_letters.evicted",
+    "{letter}",
+    Instrument::Counter,
+    "Dead letters that made room for newer ones, or were too old.",
+);
+const MEMORY: MetricDescription<'static> = metric(
+    "weir.memory.used",
+    "By",
+    Instrument::UpDownCounter,
+    "Memory that records on their way take; the bound is `limits.memory`.",
+);
+const MEMORY_LIMIT: MetricDescription<'static> =
+    metric("weir.memory.limit", "By", Instrument::UpDownCounter, "Memory that records on their way may take.");
+
 /// The integration's page.
 pub const ABOUT: About = About {
     name: "internal",
     summary: "Weir about itself: the ledger, health, polls and queues",
     details: "Runs by default, through the same pipeline as everything else. In every row of the ledger \
-              `accepted = delivered + queued + in_flight + dropped`; `weir.ledger.difference` says so, and anything \
+              `accepted = delivered + queued + in_flight + dead_lettered + dropped`; `weir.ledger.difference` says so, and anything \
               but 0 is an error of Weir. Switch it off with `internal: {enabled: false}`.",
     sample: "internal:\n  interval: 10s\n",
     metrics: &[
@@ -82,6 +117,7 @@ pub const ABOUT: About = About {
         DELIVERED,
         QUEUED,
         IN_FLIGHT,
+        DEAD_LETTERED,
         DROPPED,
         DIFFERENCE,
         HEALTHY,
@@ -93,6 +129,12 @@ pub const ABOUT: About = About {
         QUEUE_BYTES,
         QUEUE_LIMIT,
         OLDEST,
+        IN_FLIGHT_LIMIT,
+        DEAD_LETTERS,
+        DEAD_LETTERS_BYTES,
+        DEAD_LETTERS_EVICTED,
+        MEMORY,
+        MEMORY_LIMIT,
     ],
     signals: &[Signal::Metrics],
 };
@@ -123,6 +165,10 @@ impl Collect for Itself {
         self.ledger(out);
         self.polls(out);
         self.exporters(out);
+        self.dead_letters(out);
+        let memory = &self.0.memory;
+        out.record(&MEMORY, &[], memory.used() as u64);
+        out.record(&MEMORY_LIMIT, &[], memory.limit() as u64);
         for (name, health) in self.0.health.snapshot() {
             let value = match health.state {
                 State::Healthy => 1_i64,
@@ -143,6 +189,7 @@ impl Itself {
             out.record(&DELIVERED, &row, counts.delivered);
             out.record(&QUEUED, &row, counts.queued);
             out.record(&IN_FLIGHT, &row, counts.in_flight);
+            out.record(&DEAD_LETTERED, &row, counts.dead_lettered);
             out.record(&DIFFERENCE, &row, i64::try_from(counts.difference()).unwrap_or(i64::MAX));
             for (reason, records) in &counts.dropped {
                 let [source, exporter, signal] = row;
@@ -166,12 +213,22 @@ impl Itself {
         }
     }
 
+    fn dead_letters(&self, out: &mut MetricsBuilder) {
+        let Some(letters) = self.0.dead_letters() else { return };
+        for (exporter, count) in letters.counts() {
+            out.record(&DEAD_LETTERS, &[("weir.exporter", &exporter)], count);
+        }
+        out.record(&DEAD_LETTERS_BYTES, &[], letters.bytes());
+        out.record(&DEAD_LETTERS_EVICTED, &[], letters.evicted() + letters.expired());
+    }
+
     fn exporters(&self, out: &mut MetricsBuilder) {
         for (outlet, attempts) in self.0.exporters() {
             let label = ("weir.exporter", &*outlet.name);
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             out.record(&REQUESTS, &[label, ("weir.outcome", "succeeded")], read(&attempts.succeeded));
             out.record(&REQUESTS, &[label, ("weir.outcome", "failed")], read(&attempts.failed));
+            out.record(&IN_FLIGHT_LIMIT, &[label], read(&attempts.in_flight_limit));
             let status = outlet.queue.status();
             out.record(&QUEUE_BYTES, &[label], status.bytes as u64);
             out.record(&QUEUE_LIMIT, &[label], status.limit_bytes as u64);

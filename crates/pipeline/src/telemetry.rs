@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use crate::dead_letters::DeadLetters;
 use crate::health::Board;
 use crate::ledger::Ledger;
 use crate::memory_budget::MemoryBudget;
@@ -105,6 +106,7 @@ pub struct Telemetry {
     pub health: Arc<Board>,
     /// Memory for records on their way.
     pub memory: Arc<MemoryBudget>,
+    dead_letters: OnceLock<Arc<DeadLetters>>,
     polls: RwLock<BTreeMap<Arc<str>, Arc<Polls>>>,
     exporters: RwLock<Vec<(Arc<Outlet>, Arc<Attempts>)>>,
 }
@@ -132,6 +134,16 @@ impl Telemetry {
     /// The exporters that were started.
     pub fn exporters(&self) -> Vec<(Arc<Outlet>, Arc<Attempts>)> {
         self.exporters.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What backends refused for good; `None` before the start, and where everything is in memory.
+    pub fn dead_letters(&self) -> Option<&Arc<DeadLetters>> {
+        self.dead_letters.get()
+    }
+
+    pub(crate) fn set_dead_letters(&self, letters: Arc<DeadLetters>) {
+        // A pipeline is started once.
+        let _ = self.dead_letters.set(letters);
     }
 
     /// All collectors' polls.

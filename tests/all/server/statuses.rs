@@ -1,6 +1,7 @@
 //! Every answer that the OpenAPI document promises is given by a running server, and no other.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -180,7 +181,11 @@ fn filled(path: &str, value: &str) -> String {
 async fn every_documented_answer_is_given_and_no_other() {
     let Some(programs) = peer(Peer::PostgreSql) else { return };
     let mut postgres = PostgreSql::start(&programs).await;
-    let config = format!("server: {{keyless_loopback: false, metadata: \"{}\"}}\n", postgres.url());
+    let refusing = refusing_backend().await;
+    let config = format!(
+        "server: {{keyless_loopback: false, metadata: \"{}\"}}\nintegrations: {{webhook: {{url: \"http://{refusing}\"}}}}\n",
+        postgres.url()
+    );
     let server = Server::start(Options { config: Some(config), ..Options::default() }).await;
     let document = server.get("/api/v1/openapi.json").await;
     let (operations, promised) = promised(&document);
@@ -189,6 +194,7 @@ async fn every_documented_answer_is_given_and_no_other() {
     everything_well(&tried).await;
     sign_in(&tried).await;
     wrong_bodies_and_parameters(&tried).await;
+    the_pipeline(&tried).await;
     unknown_and_taken(&tried).await;
     of_every_operation(&tried, &operations).await;
     too_many(&tried, &operations).await;
@@ -270,6 +276,44 @@ async fn everything_well(tried: &Tried) {
     tried.expect(410, post("/api/v1/agents/enroll").key("").json(&joins)).await;
     tried.expect(410, get("/join/{token}/weir").at(format!("/join/{secret}/weir")).key("")).await;
     tried.expect(204, delete("/api/v1/tokens/{id}").at(format!("/api/v1/tokens/{}", text(&token, "id")))).await;
+}
+
+/// A backend that refuses everything for good, so that there are dead letters.
+async fn refusing_backend() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let router = axum::Router::new().fallback(async || (http::StatusCode::BAD_REQUEST, "no thanks"));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// Ledger, queues, dead letters and reload.
+async fn the_pipeline(tried: &Tried) {
+    for path in ["/api/v1/ledger", "/api/v1/pipeline", "/api/v1/queues", "/api/v1/dead-letters"] {
+        tried.expect(200, get(path)).await;
+    }
+    let listed = wait_for("a dead letter", seconds(20), async || {
+        let page = tried.server.get("/api/v1/dead-letters").await;
+        page["dead_letters"][0]["id"].as_str().map(str::to_owned)
+    });
+    let id = listed.await;
+    let letter = "/api/v1/dead-letters/{id}";
+    let shown = tried.expect(200, get(letter).at(filled(letter, &id))).await;
+    assert!(String::from_utf8_lossy(&shown.body).contains("no thanks"), "the backend's answer is shown");
+    tried.expect(404, get(letter).at(filled(letter, "0000000000000000"))).await;
+    tried.expect(400, get(letter).at(filled(letter, "nothing"))).await;
+    tried.expect(400, get("/api/v1/dead-letters").at("/api/v1/dead-letters?signal=smoke")).await;
+    for path in ["/api/v1/dead-letters/replay", "/api/v1/dead-letters/drop"] {
+        tried.expect(400, post(path).json(&json!({"ids": [id], "all": true}))).await;
+        tried.expect(200, post(path).json(&json!({"ids": [id]}))).await;
+    }
+    let file = tried.server.folder().join("weir.yaml");
+    let right = std::fs::read_to_string(&file).expect("readable");
+    std::fs::write(&file, format!("{right}nonsense: 1\n")).expect("writable");
+    let wrong = tried.expect(400, post("/api/v1/reload")).await;
+    assert!(String::from_utf8_lossy(&wrong.body).contains("nonsense"), "the problem is named");
+    std::fs::write(&file, right).expect("writable");
+    tried.expect(200, post("/api/v1/reload")).await;
 }
 
 fn text(answer: &Answer, field: &str) -> String {

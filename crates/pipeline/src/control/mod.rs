@@ -4,7 +4,7 @@ mod letters;
 mod view;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -32,7 +32,6 @@ pub struct Control(Arc<Inner>);
 struct Inner {
     telemetry: Arc<Telemetry>,
     shape: RwLock<Shape>,
-    dead_letters: OnceLock<Arc<DeadLetters>>,
     ask: mpsc::Sender<Reload>,
     asked: Mutex<Option<mpsc::Receiver<Reload>>>,
 }
@@ -44,7 +43,6 @@ impl Default for Control {
         Self(Arc::new(Inner {
             telemetry: Arc::default(),
             shape: RwLock::default(),
-            dead_letters: OnceLock::new(),
             ask,
             asked: Mutex::new(Some(asked)),
         }))
@@ -134,7 +132,7 @@ impl Control {
 
     /// What backends refused for good; `None` before the start, and where everything is in memory.
     pub fn dead_letters(&self) -> Option<&Arc<DeadLetters>> {
-        self.0.dead_letters.get()
+        self.0.telemetry.dead_letters()
     }
 
     /// Asks whoever runs the pipeline to read the configuration again.
@@ -155,11 +153,6 @@ impl Control {
 
     pub(crate) fn set_shape(&self, shape: Shape) {
         *self.0.shape.write().unwrap_or_else(PoisonError::into_inner) = shape;
-    }
-
-    pub(crate) fn set_dead_letters(&self, letters: Arc<DeadLetters>) {
-        // A pipeline is started once.
-        let _ = self.0.dead_letters.set(letters);
     }
 
     pub(crate) fn with_shape<T>(&self, see: impl FnOnce(&Shape) -> T) -> T {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::control::{Control, ExporterShape};
+use crate::control::{Control, ExporterShape, FlowShape, Shape};
 use crate::health::{Health, State};
 use crate::ledger::{Counts, Key};
 use crate::options::WhenFull;
@@ -237,6 +237,24 @@ impl Control {
         QueuesView { queues: self.with_shape(|shape| shape.exporters.iter().map(queue_view).collect()) }
     }
 
+    /// The ways between sources and exporters, and the rows of the ledger that are on none of them: what no
+    /// route took, what is replayed, what was configured before.
+    fn flows(&self, shape: &Shape) -> Vec<FlowView> {
+        let configured = shape.flows.iter().map(|flow| {
+            let key = (flow.source.clone(), flow.exporter.clone(), flow.signal);
+            FlowView { route: Some(flow.route), row: LedgerRow::new(&key, &flow.row.counts()) }
+        });
+        let is_configured = |(source, exporter, signal): &Key| {
+            let same = |flow: &FlowShape| {
+                flow.source == *source && flow.exporter == *exporter && flow.signal == *signal
+            };
+            shape.flows.iter().any(same)
+        };
+        let others = self.telemetry().ledger.snapshot().into_iter().filter(|(key, _)| !is_configured(key));
+        let others = others.map(|(key, counts)| FlowView { route: None, row: LedgerRow::new(&key, &counts) });
+        configured.chain(others).collect()
+    }
+
     /// The pipeline as it is now.
     pub fn pipeline(&self) -> PipelineView {
         let health = self.telemetry().health.snapshot();
@@ -266,14 +284,7 @@ impl Control {
                     exporter_view(exporter, HealthView::new(health.get(name)), kept)
                 })
                 .collect(),
-            flows: shape
-                .flows
-                .iter()
-                .map(|flow| {
-                    let key = (flow.source.clone(), flow.exporter.clone(), flow.signal);
-                    FlowView { route: Some(flow.route), row: LedgerRow::new(&key, &flow.row.counts()) }
-                })
-                .collect(),
+            flows: self.flows(shape),
         })
     }
 }

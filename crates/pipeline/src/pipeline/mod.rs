@@ -104,7 +104,7 @@ impl Pipeline {
         let storage = needed.map(|storage| Storage::open(storage, &telemetry.ledger).map(Arc::new)).transpose();
         let storage = storage.map_err(|reason| StartError { integration: Arc::from("agent.data"), reason })?;
         if let Some(storage) = &storage {
-            plan.control.set_dead_letters(storage.dead_letters.clone());
+            telemetry.set_dead_letters(storage.dead_letters.clone());
         }
         let budget = telemetry.memory.clone();
         let listeners = Listeners::new(budget.clone());

@@ -94,6 +94,7 @@ fn decompress(headers: &HeaderMap, message: Bytes) -> Result<Bytes, TransportErr
         .ok_or_else(|| other("the answer is compressed in a way that was not asked for".to_owned()))?;
     compression.decompress(message, ANSWER_LIMIT_BYTES).map_err(|error| match error {
         DecompressError::TooLarge => too_large(),
+        DecompressError::Busy => other("there is no memory for the answer".to_owned()),
         DecompressError::Corrupt(why) => other(format!("the answer cannot be decompressed: {why}")),
     })
 }

@@ -23,20 +23,23 @@ pub enum Shortage {
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+        let amount = |bytes: u64| match bytes {
+            less if less < 1 << 20 => format!("{less} bytes"),
+            more => format!("{} MiB", more >> 20),
+        };
         match self {
-            Shortage::Bound(limit) => write!(f, "the queue is full: its {} MiB on disk are used", mebibytes(*limit)),
+            Shortage::Bound(limit) => write!(f, "the queue is full: its {} on disk are used", amount(*limit)),
             Shortage::SharedBound(limit) => {
-                write!(f, "the queues are full: the {} MiB of all queues on disk are used", mebibytes(*limit))
+                write!(f, "the queues are full: the {} of all queues on disk are used", amount(*limit))
             }
             Shortage::Reserve(reserve) => {
-                write!(f, "the disk is nearly full: the last {} MiB are left to others; free space", mebibytes(*reserve))
+                write!(f, "the disk is nearly full: the last {} are left to others; free space", amount(*reserve))
             }
             Shortage::Full => f.write_str("the disk is full; free space"),
             Shortage::Disk(error) => write!(f, "the disk fails: {error}; look at the system's log"),
             Shortage::Slow => f.write_str("the disk is slower than the sources; they wait for it"),
             Shortage::Memory(limit) => {
-                write!(f, "memory is used up: {} MiB wait in the process", mebibytes(*limit as u64))
+                write!(f, "memory is used up: {} wait in the process", amount(*limit as u64))
             }
         }
     }
