@@ -11,7 +11,7 @@ import { after } from "node:test";
 import { closeBrowser } from "./harness/browser.mjs";
 import { figures } from "./harness/scene.mjs";
 
-const CASES = ["login", "hosts", "host", "keyboard", "layout", "states", "outage", "weight", "many"];
+const CASES = ["login", "hosts", "host", "pipeline", "keyboard", "layout", "states", "outage", "weight", "many"];
 
 const begun = performance.now();
 after(async () => {

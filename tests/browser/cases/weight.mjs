@@ -26,6 +26,8 @@ scene("JavaScript and CSS of all views together weigh at most 250 KiB as they ar
   await page.locator("canvas").first().waitFor();
   for (const key of ["2", "3", "4", "?"]) await page.keyboard.press(key);
   await page.getByRole("dialog").waitFor();
+  for (const key of ["Escape", "g", "p"]) await page.keyboard.press(key);
+  await page.locator("[data-box]").first().waitFor();
   await Promise.all(waiting);
 
   const total = [...sizes.values()].reduce((sum, { size }) => sum + size, 0);

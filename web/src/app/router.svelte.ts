@@ -4,11 +4,12 @@
 
 import { tick } from "svelte";
 
-export type Route = { view: "hosts" } | { view: "host"; name: string } | { view: "not-found" };
+export type Route = { view: "hosts" } | { view: "pipeline" } | { view: "host"; name: string } | { view: "not-found" };
 
-/** The view a path stands for: `/` is the hosts, `/h/NAME` one host. */
+/** The view a path stands for: `/` is the hosts, `/h/NAME` one host, `/pipeline` the way of the records. */
 export function routeOf(path: string): Route {
   if (path === "/" || path === "/hosts") return { view: "hosts" };
+  if (path === "/pipeline" || path === "/pipeline/") return { view: "pipeline" };
   const host = /^\/h\/([^/]+)\/?$/.exec(path)?.[1];
   if (host === undefined) return { view: "not-found" };
   try {

@@ -5,6 +5,7 @@ import { backoffMs } from "./backoff";
 
 it("finds the view of an address, whatever a host is called", () => {
   expect(routeOf("/")).toEqual({ view: "hosts" });
+  expect(routeOf("/pipeline")).toEqual({ view: "pipeline" });
   for (const name of ["web-1", "ä/ö ?#%", "a.b.c"]) expect(routeOf(hostPath(name))).toEqual({ view: "host", name });
   for (const path of ["/h/", "/h/a/b", "/h/%E0%A4%A", "/settings"]) expect(routeOf(path)).toEqual({ view: "not-found" });
 });
