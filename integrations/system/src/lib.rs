@@ -2,6 +2,7 @@
 
 mod exec;
 mod host;
+mod journald;
 mod kernel_files;
 mod logs;
 mod name_filter;
@@ -11,4 +12,4 @@ mod process;
 use weir_pipeline::Kind;
 
 /// Every integration of this crate.
-pub static ALL: &[Kind] = &[exec::KIND, probe::KIND, host::KIND, logs::KIND, process::KIND];
+pub static ALL: &[Kind] = &[exec::KIND, probe::KIND, host::KIND, journald::KIND, logs::KIND, process::KIND];

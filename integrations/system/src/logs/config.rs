@@ -258,7 +258,7 @@ pub(super) fn checked(config: LogsConfig, context: &Context) -> Result<(Settings
 }
 
 /// The name of an instance as a file name; names that differ stay different.
-fn file_name(instance: &str) -> String {
+pub(crate) fn file_name(instance: &str) -> String {
     let mut name = String::new();
     for byte in instance.bytes() {
         match byte {

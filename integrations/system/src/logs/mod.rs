@@ -16,13 +16,13 @@
 mod archive;
 mod assemble;
 mod checkpoint;
-mod config;
-mod encoding;
+pub(crate) mod config;
+pub(crate) mod encoding;
 mod glob;
 mod identity;
 mod multiline;
-mod parse;
-mod record;
+pub(crate) mod parse;
+pub(crate) mod record;
 mod rules;
 mod tail;
 mod watch;
@@ -153,7 +153,7 @@ impl Receive for Logs {
 }
 
 /// Work that blocks, beside the asynchronous workers.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| {
         Fault::new(FaultKind::Other, format!("reading files ended unexpectedly: {error}; please report it"))
@@ -286,12 +286,14 @@ impl Handing {
     }
 }
 
-async fn taken(intake: &Intake, stop: &Stop, full: &AtomicUsize, name: &str, logs: Payload) -> bool {
+/// Offers a batch again and again until it is taken; whether it was before the stop. Meanwhile `full`
+/// counts it.
+pub(crate) async fn taken(intake: &Intake, stop: &Stop, full: &AtomicUsize, name: &str, logs: Payload) -> bool {
     loop {
         let after = match intake.offer(logs.clone()).await {
             Answer::Stored => return true,
             Answer::Refused { records, why } => {
-                // They are counted in the ledger; the file goes on.
+                // They are counted in the ledger; reading goes on.
                 tracing::warn!("{name}: {records} records are refused: {why}");
                 return true;
             }

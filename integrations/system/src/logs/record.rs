@@ -10,21 +10,21 @@ use weir_model::{Attribute, Attributes, Payload, Records, Resource, Scope, Text,
 use super::encoding::Decoded;
 use super::parse::line::{Field, Line};
 
-/// Which file records come from.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    /// Its name (`log.file.name`).
-    pub name: Arc<str>,
-    /// Its path (`log.file.path`).
-    pub path: Arc<str>,
-}
+/// Attributes that all records from one place have: a file, a sender.
+pub type Origin = Arc<[(&'static str, Field<'static>)]>;
 
 /// Log records in the making.
 #[derive(Debug, Default)]
 pub struct Gathered {
     logs: Logs,
     keys: HashMap<Box<str>, Text>,
-    file: Option<(Arc<str>, Attributes)>,
+    last_origin: Option<(Origin, Attributes)>,
+    /// The source's own resource attributes.
+    base: Vec<(String, String)>,
+    /// Name of the scope.
+    scope: Text,
+    /// Scopes of resources with attributes of their own, by these.
+    scopes: HashMap<Vec<(&'static str, String)>, u32>,
     /// Bytes of the files that the records stand for.
     pub raw_bytes: usize,
 }
@@ -42,18 +42,34 @@ pub struct Read<'a> {
     pub observed_unix_nano: u64,
     /// Whether the original is kept in an attribute.
     pub original: bool,
+    /// Resource attributes that replace or complete the source's own.
+    pub resource: Vec<(&'static str, String)>,
 }
 
 impl Gathered {
-    /// No records yet, from a source with these resource attributes.
-    pub fn new(resource: &[(String, String)]) -> Self {
-        let mut logs = Logs::default();
-        let pairs = resource.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let attributes = logs.common.add_texts(pairs);
-        logs.common.resources.push(Resource { attributes, ..Resource::default() });
-        let name = logs.common.arena.add(b"logs");
-        logs.common.scopes.push(Scope { present: true, name, ..Scope::default() });
-        Gathered { logs, ..Gathered::default() }
+    /// No records yet, of the integration `scope`, from a source with these resource attributes.
+    pub fn new(scope: &str, resource: &[(String, String)]) -> Self {
+        let mut gathered = Gathered { base: resource.to_vec(), ..Gathered::default() };
+        gathered.scope = gathered.logs.common.arena.add(scope.as_bytes());
+        gathered.scope_of(Vec::new());
+        gathered
+    }
+
+    /// The scope below the resource that has these attributes of its own.
+    fn scope_of(&mut self, own: Vec<(&'static str, String)>) -> u32 {
+        if let Some(scope) = self.scopes.get(&own) {
+            return *scope;
+        }
+        let common = &mut self.logs.common;
+        let base = self.base.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let base = base.filter(|(key, _)| !own.iter().any(|(replaced, _)| replaced == key));
+        let attributes = common.add_texts(base.chain(own.iter().map(|(key, value)| (*key, value.as_str()))));
+        // Every resource has one scope, so both have the same index.
+        let at = u32::try_from(common.resources.len()).unwrap_or(u32::MAX);
+        common.resources.push(Resource { attributes, ..Resource::default() });
+        common.scopes.push(Scope { resource: at, present: true, name: self.scope, ..Scope::default() });
+        self.scopes.insert(own, at);
+        at
     }
 
     /// How many records.
@@ -61,26 +77,34 @@ impl Gathered {
         self.logs.records.len()
     }
 
-    /// The batch, if there are records.
-    pub fn finish(self) -> Option<Payload> {
+    /// Bytes that the records hold in memory.
+    pub fn size_bytes(&self) -> usize {
+        self.logs.common.size_bytes() + self.logs.records.len() * size_of::<LogRecord>()
+    }
+
+    /// The batch, if there are records. Those of one resource are neighbours and in order.
+    pub fn finish(mut self) -> Option<Payload> {
+        self.logs.records.sort_by_key(|record| record.scope);
         (!self.logs.records.is_empty()).then(|| Payload::from_records(Records::Logs(self.logs)))
     }
 
     /// Adds a record.
-    pub fn add(&mut self, origin: &Origin, read: &Read<'_>) {
+    pub fn add(&mut self, origin: &Origin, mut read: Read<'_>) {
+        let scope = self.scope_of(std::mem::take(&mut read.resource));
         let (text, line) = (read.text, read.line);
         let body = match (text, &line.body) {
             (Decoded::Bytes(bytes, _), _) => Value::Bytes(self.logs.common.arena.add(bytes)),
             (Decoded::Text(_), Some(body)) => Value::String(self.logs.common.arena.add(body.as_bytes())),
             (Decoded::Text(text), None) => Value::String(self.logs.common.arena.add(text.as_bytes())),
         };
-        let attributes = self.attributes(origin, read);
+        let attributes = self.attributes(origin, &read);
         let id = |logs: &mut Logs, id: Option<&[u8]>| id.map_or(Text::EMPTY, |id| logs.common.arena.add(id));
         let trace_id = id(&mut self.logs, line.trace_id.as_ref().map(<[u8; 16]>::as_slice));
         let span_id = id(&mut self.logs, line.span_id.as_ref().map(<[u8; 8]>::as_slice));
         // Words of levels repeat: they are kept once per batch.
         let severity_text = if line.severity_text.is_empty() { Text::EMPTY } else { self.key(&line.severity_text) };
         self.logs.records.push(LogRecord {
+            scope,
             time_unix_nano: line.time_unix_nano,
             observed_time_unix_nano: read.observed_unix_nano,
             severity_number: line.severity_number,
@@ -94,13 +118,13 @@ impl Gathered {
     }
 
     fn attributes(&mut self, origin: &Origin, read: &Read<'_>) -> Attributes {
-        let file = self.file(origin);
+        let shared = self.shared(origin);
         let line = read.line;
         let (is_bytes, is_cut) = (matches!(read.text, Decoded::Bytes(..)), read.cut > 0);
         if line.attributes.is_empty() && !is_bytes && !is_cut && line.error.is_none() && !read.original {
-            return file;
+            return shared;
         }
-        let mut attributes: Vec<Attribute> = self.logs.common.list(file).to_vec();
+        let mut attributes: Vec<Attribute> = self.logs.common.list(shared).to_vec();
         for (key, field) in &line.attributes {
             let key = self.key(key);
             let value = self.value(field);
@@ -128,19 +152,23 @@ impl Gathered {
         self.push(attributes)
     }
 
-    /// The attributes of a file; neighbours mostly come from the same one.
-    fn file(&mut self, origin: &Origin) -> Attributes {
-        if let Some((path, attributes)) = &self.file
-            && Arc::ptr_eq(path, &origin.path)
+    /// The attributes of an origin; neighbours mostly come from the same one.
+    fn shared(&mut self, origin: &Origin) -> Attributes {
+        if let Some((last, attributes)) = &self.last_origin
+            && Arc::ptr_eq(last, origin)
         {
             return *attributes;
         }
-        let (name_key, path_key) = (self.key("log.file.name"), self.key("log.file.path"));
-        let name = Value::String(self.key(&origin.name));
-        let path = Value::String(self.key(&origin.path));
-        let pair = vec![Attribute { key: name_key, value: name }, Attribute { key: path_key, value: path }];
-        let attributes = self.push(pair);
-        self.file = Some((origin.path.clone(), attributes));
+        let mut list = Vec::with_capacity(origin.len());
+        for (key, field) in &**origin {
+            let value = match field {
+                Field::Text(text) => Value::String(self.key(text)),
+                other => self.value(other),
+            };
+            list.push(Attribute { key: self.key(key), value });
+        }
+        let attributes = self.push(list);
+        self.last_origin = Some((origin.clone(), attributes));
         attributes
     }
 
@@ -168,6 +196,7 @@ impl Gathered {
             Field::Int(number) => Value::Int(*number),
             Field::Float(number) => Value::Double(*number),
             Field::Bool(value) => Value::Bool(*value),
+            Field::Bytes(bytes) => Value::Bytes(self.logs.common.arena.add(bytes)),
             Field::List(list) => {
                 let values: Vec<Value> = list.iter().map(|item| self.value(item)).collect();
                 let common = &mut self.logs.common;

@@ -1,5 +1,6 @@
 //! One file: read as it grows, from a position on.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use super::checkpoint::Entry;
 use super::config::Settings;
 use super::encoding::Decoded;
 use super::identity::{Beginning, FileId, HEAD_BYTES, Print, gzip, read_at_most};
+use super::parse::line::Field;
 use super::parse::time::Clock;
 use super::record::{Gathered, Origin, Read};
 use super::rules::Rules;
@@ -101,6 +103,7 @@ pub struct Tail {
     pub copy_of: Option<(u64, Instant)>,
     is_gzip: bool,
     origin: Origin,
+    shown_path: Arc<str>,
     source: Source,
     assembler: Assembler,
     head: Print,
@@ -132,6 +135,7 @@ impl Tail {
         Tail {
             id,
             origin: origin(&path),
+            shown_path: shown(&path),
             path,
             is_listed: true,
             unlisted_since: now,
@@ -162,7 +166,7 @@ impl Tail {
         let guard =
             if self.done == self.resumed.0 { self.resumed.1.clone() } else { Print::of(self.assembler.guard()) };
         Entry {
-            path: self.origin.path.to_string(),
+            path: self.shown_path.to_string(),
             id: self.id,
             gzip: self.is_gzip,
             head: self.head.clone(),
@@ -222,6 +226,7 @@ impl Tail {
     /// It has another name now.
     pub fn renamed(&mut self, path: PathBuf) {
         self.origin = origin(&path);
+        self.shown_path = shown(&path);
         self.path = path;
         self.told = None;
     }
@@ -438,19 +443,25 @@ impl Tail {
         let line = work.settings.parser.parse(plain, work.clock);
         work.counts.cut += u64::from(record.cut > 0);
         work.counts.unreadable += u64::from(line.error.is_some());
-        work.rules.see(plain, &line, &self.origin.path);
+        work.rules.see(plain, &line, &self.shown_path);
         let read = Read {
             text: &text,
             line: &line,
             cut: record.cut,
             observed_unix_nano: work.clock.now_unix_nano,
             original: work.settings.original,
+            resource: Vec::new(),
         };
-        work.gathered.add(&self.origin, &read);
+        work.gathered.add(&self.origin, read);
     }
+}
+
+fn shown(path: &Path) -> Arc<str> {
+    Arc::from(path.to_string_lossy())
 }
 
 fn origin(path: &Path) -> Origin {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    Origin { name: Arc::from(name), path: Arc::from(path.to_string_lossy()) }
+    let text = |text: String| Field::Text(Cow::Owned(text));
+    Arc::from([("log.file.name", text(name)), ("log.file.path", text(path.to_string_lossy().into_owned()))])
 }

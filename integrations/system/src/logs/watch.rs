@@ -116,7 +116,7 @@ impl Watch {
     pub fn step(&mut self) -> Batch {
         let now = Instant::now();
         self.clock.now_unix_nano = now_unix_nano();
-        let mut gathered = Gathered::new(&self.settings.resource);
+        let mut gathered = Gathered::new("logs", &self.settings.resource);
         if now >= self.next_scan {
             self.next_scan = now + RESCAN;
             self.scan(now, &mut gathered);

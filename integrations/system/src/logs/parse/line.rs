@@ -15,6 +15,8 @@ pub enum Field<'a> {
     Float(f64),
     /// True or false.
     Bool(bool),
+    /// Bytes that are no text.
+    Bytes(Cow<'a, [u8]>),
     /// Several values.
     List(Vec<Field<'a>>),
     /// Named values.
@@ -39,7 +41,7 @@ impl<'a> Field<'a> {
             Field::Int(number) => Some(number.to_string().into()),
             Field::Float(number) => Some(number.to_string().into()),
             Field::Bool(value) => Some(value.to_string().into()),
-            Field::Null | Field::List(_) | Field::Map(_) => None,
+            Field::Null | Field::Bytes(_) | Field::List(_) | Field::Map(_) => None,
         }
     }
 }

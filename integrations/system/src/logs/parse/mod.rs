@@ -257,6 +257,7 @@ fn owned_field<'b>(field: Field<'_>) -> Field<'b> {
         Field::Int(number) => Field::Int(number),
         Field::Float(number) => Field::Float(number),
         Field::Bool(value) => Field::Bool(value),
+        Field::Bytes(bytes) => Field::Bytes(Cow::Owned(bytes.into_owned())),
         Field::List(list) => Field::List(list.into_iter().map(owned_field).collect()),
         Field::Map(map) => {
             Field::Map(map.into_iter().map(|(key, field)| (Cow::Owned(key.into_owned()), owned_field(field))).collect())

@@ -7,26 +7,28 @@ use super::line::{Field, Line};
 use super::severity;
 use super::time::Clock;
 
-/// Reads a syslog line.
+/// Reads a syslog line. Where only its priority can be read, this and the rest are in the line beside the error.
 pub fn parse<'a>(text: &'a str, clock: &Clock) -> Line<'a> {
     let mut line = Line::default();
-    let rest = match priority(text) {
-        Some((code, rest)) => {
-            let level = code % 8;
-            line.severity_number = severity::of_syslog(level);
-            line.severity_text = Cow::Borrowed(severity::syslog_word(level));
-            line.put("syslog.facility", Field::Int(i64::from(code / 8)));
-            line.put("syslog.severity.code", Field::Int(i64::from(level)));
-            rest
-        }
-        None => text,
-    };
+    let priority = priority(text);
+    if let Some((code, _)) = priority {
+        let level = code % 8;
+        line.severity_number = severity::of_syslog(level);
+        line.severity_text = Cow::Borrowed(severity::syslog_word(level));
+        line.put("syslog.facility", Field::Int(i64::from(code / 8)));
+        line.put("syslog.severity.code", Field::Int(i64::from(level)));
+    }
+    let (rest, known) = (priority.map_or(text, |(_, rest)| rest), line.attributes.len());
     let read = match rest.strip_prefix("1 ") {
         Some(rest) => rfc5424(rest, clock, &mut line),
         None => rfc3164(rest, clock, &mut line),
     };
     if read.is_none() {
-        return Line::unreadable("no syslog line");
+        line.attributes.truncate(known);
+        line.time_unix_nano = 0;
+        line.body = priority.map(|_| Cow::Borrowed(rest));
+        line.error = Some("no syslog line");
+        return line;
     }
     if line.severity_number == 0
         && let Some((number, word)) = severity::find(line.body.as_deref().unwrap_or(text))

@@ -25,6 +25,7 @@ fn text(field: &Field<'_>) -> String {
     match field {
         Field::Null => "null".into(),
         Field::List(list) => format!("[{}]", list.iter().map(text).collect::<Vec<_>>().join(",")),
+        Field::Bytes(bytes) => format!("{bytes:?}"),
         Field::Map(map) => {
             format!("{{{}}}", map.iter().map(|(k, v)| format!("{k}:{}", text(v))).collect::<Vec<_>>().join(","))
         }
