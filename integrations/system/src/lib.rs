@@ -8,8 +8,10 @@ mod logs;
 mod name_filter;
 mod probe;
 mod process;
+mod syslog;
 
 use weir_pipeline::Kind;
 
 /// Every integration of this crate.
-pub static ALL: &[Kind] = &[exec::KIND, probe::KIND, host::KIND, journald::KIND, logs::KIND, process::KIND];
+pub static ALL: &[Kind] =
+    &[exec::KIND, probe::KIND, host::KIND, journald::KIND, logs::KIND, process::KIND, syslog::KIND];

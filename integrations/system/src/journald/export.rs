@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn long_values_are_cut_and_counted_and_a_huge_length_takes_no_memory() {
-        let entries = read(&[b"A=123456789\nB\n\x09\0\0\0\0\0\0\0123456789\nC=1\n\n"], 4).unwrap();
+        let entries = read(&[b"A=123456789\nB\n\x09\0\0\0\0\0\0\x00123456789\nC=1\n\n"], 4).unwrap();
         assert_eq!(entries[0].fields, [("A", "1234"), ("B", "1234"), ("C", "1")].map(|(n, v)| (n.into(), v.into())));
         assert_eq!(entries[0].cut_bytes, 10);
         let mut decoder = Decoder::new(4);

@@ -120,8 +120,14 @@ fn rfc3164<'a>(rest: &'a str, clock: &Clock, line: &mut Line<'a>) -> Option<()> 
     let (time, end) = clock.leading(rest)?;
     line.time_unix_nano = time;
     let rest = rest.get(end..)?.strip_prefix(' ')?;
-    let (host, rest) = rest.split_once(' ')?;
-    line.put_known("syslog.hostname", host);
+    let (host, behind) = rest.split_once(' ')?;
+    // Programs that write to the local socket leave the host out: the tag comes first. IPv6 addresses
+    // may end in colons too, but in two.
+    let is_tag = host.ends_with(':') && !host.ends_with("::");
+    let rest = if is_tag { rest } else { behind };
+    if !is_tag {
+        line.put_known("syslog.hostname", host);
+    }
     let end = rest
         .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '@')))
         .unwrap_or(rest.len());
