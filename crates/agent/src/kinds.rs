@@ -29,7 +29,6 @@ pub const PLANNED: &[&str] = &[
     "influxdb_query",
     "instana",
     "jaeger",
-    "journald",
     "kafka",
     "kafka_consumer",
     "loki",
@@ -50,7 +49,6 @@ pub const PLANNED: &[&str] = &[
     "snmp",
     "splunk",
     "statsd",
-    "syslog",
     "vmware",
     "zipkin",
 ];
