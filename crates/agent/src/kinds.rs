@@ -4,14 +4,20 @@ use weir_pipeline::Kind;
 
 /// All kinds, in the order of the documentation: collect, receive, export, each by name.
 pub fn kinds() -> Vec<Kind> {
-    let lists = [weir_system::ALL, weir_observability::ALL, &[weir_pipeline::itself::KIND]];
+    let lists = [
+        weir_system::ALL,
+        weir_observability::ALL,
+        #[cfg(feature = "kafka")]
+        weir_streaming::ALL,
+        &[weir_pipeline::itself::KIND],
+    ];
     let mut all: Vec<Kind> = lists.into_iter().flatten().copied().collect();
     all.sort_by_key(|kind| (kind.role, kind.name()));
     all
 }
 
-/// Integrations that the design names and this version does not have yet: a file that uses one is
-/// told so, instead of being told that it misspelled something.
+/// Integrations that the design names and this build does not have: a file that uses one is told so,
+/// instead of being told that it misspelled something.
 pub const PLANNED: &[&str] = &[
     "alibaba",
     "aws",
@@ -29,7 +35,9 @@ pub const PLANNED: &[&str] = &[
     "influxdb_query",
     "instana",
     "jaeger",
+    #[cfg(not(feature = "kafka"))]
     "kafka",
+    #[cfg(not(feature = "kafka"))]
     "kafka_consumer",
     "loki",
     "manageengine",
