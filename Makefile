@@ -71,7 +71,8 @@ tools:
 	@missing=0; need() { missing=1; echo "$$1 is missing. Install it: $$2" >&2; }; \
 	command -v cargo >/dev/null || need "Rust" "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"; \
 	command -v npm >/dev/null || need "Node.js 20 or newer with npm" "https://nodejs.org, or apt-get install nodejs npm"; \
-	command -v cc >/dev/null || need "A C compiler" "apt-get install build-essential  (Debian, Ubuntu; as root or with sudo)"; \
+	for compiler in cc c++; do command -v $$compiler >/dev/null || \
+	  need "A compiler for C and C++ ($$compiler)" "apt-get install build-essential  (Debian, Ubuntu; as root or with sudo)"; done; \
 	if command -v cargo >/dev/null; then \
 	  version=$$(cargo --version 2>/dev/null | awk '{split($$2, v, "."); print v[1] * 1000 + v[2]}'); \
 	  [ "$${version:-0}" -ge 1095 ] || need "Rust 1.95 or newer" "rustup toolchain install 1.95.0"; fi; \

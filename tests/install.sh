@@ -147,18 +147,18 @@ install_browser_packages() {
 
 # --- Java ------------------------------------------------------------------------------------------
 
-# One node with its libraries from Maven Central, and the main function that starts it.
-install_opensearch() {
-  local folder="$PEERS/opensearch" source=peers/opensearch name="OpenSearch 2.19.1" command
-  cat $source/* | cmp --silent - "$folder/installed" && return 0
+# Libraries from Maven Central (pom.xml), and our own classes beside it.
+install_from_maven() { # name, folder below peers/ and in $PEERS
+  local name=$1 source="peers/$2" folder="$PEERS/$2" command
+  cat "$source"/* | cmp --silent - "$folder/installed" && return 0
   for command in mvn javac; do
     command -v "$command" >/dev/null || { miss "$name: $command is missing (apt-get install maven default-jdk-headless)"; return 0; }
   done
   echo "installing $name from Maven Central: about half a minute"
   rm -rf "$folder"
-  if mvn --quiet --batch-mode --file $source/pom.xml dependency:copy-dependencies -DoutputDirectory="$folder/lib" &&
-    javac -cp "$folder/lib/*" -d "$folder" $source/OpenSearchNode.java; then
-    cat $source/* >"$folder/installed"
+  if mvn --quiet --batch-mode --file "$source/pom.xml" dependency:copy-dependencies -DoutputDirectory="$folder/lib" &&
+    javac -cp "$folder/lib/*" -d "$folder" "$source"/*.java; then
+    cat "$source"/* >"$folder/installed"
   else
     miss "$name: its installation failed"
   fi
@@ -170,7 +170,8 @@ flock 9 # two runs at once would build into the same folders
 install_debian
 install_go_peers
 install_python_peers
-install_opensearch
+install_from_maven "OpenSearch 2.19.1" opensearch
+install_from_maven "Kafka 3.9.1" kafka
 install_browser_packages
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -18,6 +18,7 @@ mod check;
 mod elasticsearch;
 mod faults;
 mod influxdb;
+mod kafka;
 mod otlp;
 mod readme;
 mod remote_write;

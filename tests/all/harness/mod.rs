@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod http;
+pub mod kafka;
 pub mod peers;
 pub mod points;
 pub mod postgres;

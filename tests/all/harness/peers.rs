@@ -35,6 +35,8 @@ pub enum Peer {
     VictoriaMetrics,
     /// The folder with the classes and libraries of an OpenSearch node.
     OpenSearch,
+    /// The folder with the classes and libraries of a Kafka broker.
+    Kafka,
     /// PostgreSQL's `initdb` and `postgres`, and a user to run them.
     PostgreSql,
     /// The right to mount, and FUSE in the kernel.
@@ -61,6 +63,7 @@ impl Peer {
             Peer::InfluxDb => "InfluxDB 1 (influxdb)",
             Peer::VictoriaMetrics => "VictoriaMetrics (victoria-metrics)",
             Peer::OpenSearch => "OpenSearch with Java",
+            Peer::Kafka => "Kafka with Java",
             Peer::PostgreSql => "PostgreSQL (postgresql)",
             Peer::Fuse => "root and /dev/fuse",
             Peer::Mount => "root, who may mount",
@@ -86,6 +89,7 @@ impl Peer {
             Peer::OpenSearch => {
                 on_path("java").and_then(|_| built("opensearch/installed")).and_then(|_| built("opensearch"))
             }
+            Peer::Kafka => on_path("java").and_then(|_| built("kafka/installed")).and_then(|_| built("kafka")),
             Peer::PostgreSql => super::postgres::programs(),
             Peer::Fuse if !nix::unistd::geteuid().is_root() => Err("the tests do not run as root".to_owned()),
             Peer::Fuse => there(PathBuf::from("/dev/fuse")),

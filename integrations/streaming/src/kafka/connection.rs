@@ -7,7 +7,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use weir_config::Secret;
 use weir_pipeline::Fault;
 
@@ -23,6 +23,12 @@ const NOT_TAKEN: [(&str, &str); 3] = [
     ("log.queue", "Weir reads the log itself"),
     ("opaque", "it is no option for people"),
 ];
+
+/// Reads `options`, whose values may be numbers and booleans too; none is ever printed, because some are secret.
+pub(super) fn option_values<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Secret>, D::Error> {
+    let texts = weir_config::text_values(deserializer)?;
+    Ok(texts.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+}
 
 /// How brokers are spoken to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

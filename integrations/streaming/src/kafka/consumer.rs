@@ -10,7 +10,7 @@ use weir_config::{ByteSize, Secret};
 use weir_model::Signal;
 use weir_pipeline::{About, Context, Fault, Intake, Kind, Mount, Receive, Stop};
 
-use super::connection::{Connection, SaslMechanism, SecurityProtocol};
+use super::connection::{Connection, SaslMechanism, SecurityProtocol, option_values};
 use super::decode::{MessageEncoding, Reading};
 use super::default_topic;
 use super::exporter::wrong_topic;
@@ -63,6 +63,8 @@ pub struct Config {
     /// File with the authorities that sign the brokers' certificates; by default the system's.
     ca_file: Option<String>,
     /// Further options of librdkafka by its own names, for example `group.instance.id: weir-1`.
+    #[serde(deserialize_with = "option_values")]
+    #[schemars(with = "BTreeMap<String, weir_config::Text>")]
     options: BTreeMap<String, Secret>,
 }
 

@@ -13,7 +13,7 @@ use weir_config::{ByteSize, Duration, Secret};
 use weir_model::{Encoding, Signal};
 use weir_pipeline::{About, Context, Delivery, Export, Fault, FaultKind, Kind, Outcome, Takes};
 
-use super::connection::{Connection, SaslMechanism, SecurityProtocol};
+use super::connection::{Connection, SaslMechanism, SecurityProtocol, option_values};
 use super::default_topic;
 use super::judge::{self, Class};
 use super::message::{Form, PartitionKey};
@@ -118,6 +118,8 @@ pub struct Config {
     /// File with the authorities that sign the brokers' certificates; by default the system's.
     ca_file: Option<String>,
     /// Further options of librdkafka by its own names, for example `linger.ms: 50`.
+    #[serde(deserialize_with = "option_values")]
+    #[schemars(with = "BTreeMap<String, weir_config::Text>")]
     options: BTreeMap<String, Secret>,
 }
 
@@ -157,6 +159,8 @@ every message: `content-type` and `signal`. Its time is the time of writing.
 **Delivery.** A record counts as delivered when the brokers reported its message as written (`acks: all`: by all replicas in sync). The
 producer is idempotent, so what librdkafka sends again within `timeout` is written once. What is not reported within `timeout` is sent again
 by Weir; if the broker had written it without being able to say so, it is there twice. The log says when that may have happened.
+Senders to a receiver of Weir that hear nothing for 8 s, because no broker is there, send again: up to `max_in_flight` copies of theirs may
+be written when one is back. With `delivery: {acknowledge: queued}` they are answered at once.
 
 **Size.** What is larger than `max_message_size` is split into several messages. A single record that is larger is refused alone.
 

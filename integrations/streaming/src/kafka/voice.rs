@@ -76,7 +76,9 @@ impl ClientContext for Voice {
                 tracing::error!("{name}: librdkafka: {facility} {line}");
             }
             // Failed connections come as errors too (see `error`), once for all their log lines.
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if !matches!(facility, "FAIL" | "ERROR" | "CONFWARN") => {
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning
+                if !matches!(facility, "FAIL" | "ERROR" | "CONFWARN" | "GETPID") =>
+            {
                 self.warn(facility, &format!("librdkafka: {facility} {line}"));
             }
             _ => tracing::debug!("{name}: librdkafka: {facility} {line}"),
