@@ -6,6 +6,8 @@ cargo build --release -p weir -p weir-bench
 bench="${CARGO_TARGET_DIR:-target}/release/weir-bench"
 mkdir -p bench/results
 "$bench" duel "${RECORDS:-1000000}" | tee bench/results/otlp.md
+"$bench" limits | tee bench/results/limits.md
+"$bench" delivery "${RECORDS_DELIVERY:-1000000}" "${SECONDS_STALL:-30}" # writes delivery.md and delivery.json
 "$bench" idle "${SECONDS_IDLE:-300}" | tee bench/results/idle.md
 "$bench" fleet "${AGENTS:-500}" "${SECONDS_FLEET:-120}" | tee bench/results/fleet.md
 if [ -e tests/browser/node_modules/playwright-core ] && command -v chromium >/dev/null; then

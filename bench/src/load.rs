@@ -1,7 +1,9 @@
 //! The load: log records over OTLP/HTTP, each with an id of its own.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Records in one request.
@@ -12,6 +14,10 @@ pub const CONNECTIONS: usize = 4;
 pub const BODY: usize = 300;
 /// What stands before the 12 digits of an id.
 pub const MARK: &[u8] = b"record-id=";
+/// What every body and every line ends with: without it a record is damaged.
+pub const END: &[u8] = b"=end";
+/// How long a request may take before the connection is given up, longer than any stall of a sink.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// One request: its bytes, and where in them the ids stand.
 struct Request {
@@ -54,7 +60,8 @@ fn request() -> Request {
         while body.len() < BODY {
             body.push_str("the quick brown fox jumps over the lazy dog ");
         }
-        body.truncate(BODY);
+        body.truncate(BODY - END.len());
+        body.push_str("=end");
         let mut any = Vec::new();
         field(1, body.as_bytes(), &mut any);
         field(5, &any, &mut record);
@@ -82,65 +89,105 @@ fn request() -> Request {
 pub struct Sent {
     /// Records that were answered with success.
     pub acknowledged: u64,
+    /// Requests whose answer never came and that were sent again: their records may rightly arrive twice.
+    pub in_doubt: u64,
     /// Wall time.
     pub elapsed: Duration,
 }
 
-/// Sends records (a multiple of a batch per connection), their ids from `first_id` on, and sends
-/// again what is not taken.
+/// Sends records (a multiple of a batch per connection), their ids from `first_id` on, as fast as
+/// they are taken, and sends again what is not taken.
 pub fn send(port: u16, records: u64, first_id: u64) -> Sent {
+    send_paced(port, records, first_id, None, &Arc::default())
+}
+
+/// As [`send`], at most `per_second` records, counting what is answered in `acknowledged` at once.
+pub fn send_paced(
+    port: u16,
+    records: u64,
+    first_id: u64,
+    per_second: Option<u64>,
+    acknowledged: &Arc<AtomicU64>,
+) -> Sent {
     let first = (first_id as usize).div_ceil(BATCH);
     let begun = Instant::now();
     let per_connection = (records as usize).div_ceil(BATCH * CONNECTIONS);
+    let pause = per_second.map_or(0.0, |rate| (BATCH * CONNECTIONS) as f64 / rate as f64);
     let threads: Vec<_> = (0..CONNECTIONS)
         .map(|connection| {
-            std::thread::spawn(move || one_connection(port, first + connection * per_connection, per_connection))
+            let acknowledged = acknowledged.clone();
+            let first = first + connection * per_connection;
+            std::thread::spawn(move || {
+                one_connection(port, first..first + per_connection, Duration::from_secs_f64(pause), &acknowledged)
+            })
         })
         .collect();
-    let acknowledged = threads.into_iter().map(|thread| thread.join().expect("a sender does not panic")).sum();
-    Sent { acknowledged, elapsed: begun.elapsed() }
+    let in_doubt = threads.into_iter().map(|thread| thread.join().expect("a sender does not panic")).sum();
+    let acknowledged = (per_connection * BATCH * CONNECTIONS) as u64;
+    Sent { acknowledged, in_doubt, elapsed: begun.elapsed() }
 }
 
-fn one_connection(port: u16, first: usize, batches: usize) -> u64 {
+/// Sends batches until every one is acknowledged; gives how many requests were in doubt.
+fn one_connection(port: u16, batches: std::ops::Range<usize>, pause: Duration, acknowledged: &AtomicU64) -> u64 {
     let Request { mut bytes, ids } = request();
     let head = format!(
         "POST /v1/logs HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
         bytes.len()
     );
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the peer listens");
-    stream.set_nodelay(true).expect("a socket option");
-    let mut acknowledged = 0;
-    for batch in first..first + batches {
+    let mut stream = connect(port);
+    let mut in_doubt = 0;
+    let mut due = Instant::now();
+    for batch in batches {
         for (at, place) in ids.iter().enumerate() {
             bytes[*place..*place + 12].copy_from_slice(format!("{:012}", batch * BATCH + at).as_bytes());
         }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        due += pause;
         loop {
-            stream.write_all(head.as_bytes()).expect("the peer takes the head");
-            stream.write_all(&bytes).expect("the peer takes the body");
-            match answer(&mut stream) {
-                200 => break,
-                429 | 503 => std::thread::sleep(Duration::from_millis(20)),
-                status => panic!("the peer answers {status}"),
+            match exchange(&mut stream, head.as_bytes(), &bytes) {
+                Ok(200..=204) => break,
+                Ok(429 | 503) => std::thread::sleep(Duration::from_millis(20)),
+                Ok(status) => panic!("the peer answers {status}"),
+                Err(_) => {
+                    in_doubt += 1;
+                    std::thread::sleep(Duration::from_millis(100));
+                    stream = connect(port);
+                }
             }
         }
-        acknowledged += BATCH as u64;
+        acknowledged.fetch_add(BATCH as u64, Ordering::Relaxed);
     }
-    acknowledged
+    in_doubt
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the peer listens");
+    stream.set_nodelay(true).expect("a socket option");
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).expect("a socket option");
+    stream
+}
+
+fn exchange(stream: &mut TcpStream, head: &[u8], body: &[u8]) -> io::Result<u16> {
+    stream.write_all(head)?;
+    stream.write_all(body)?;
+    answer(stream)
 }
 
 /// Reads one answer and gives its status.
-fn answer(stream: &mut TcpStream) -> u16 {
+fn answer(stream: &mut TcpStream) -> io::Result<u16> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let read = stream.read(&mut buffer).expect("the peer answers");
-        assert!(read > 0, "the peer closed the connection");
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         seen.extend_from_slice(&buffer[..read]);
         let Some(end) = memchr::memmem::find(&seen, b"\r\n\r\n") else { continue };
         let head = String::from_utf8_lossy(&seen[..end]).to_lowercase();
         let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
         if seen.len() >= end + 4 + length.unwrap_or(0) {
-            return head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+            return Ok(head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0));
         }
     }
 }

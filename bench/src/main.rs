@@ -2,14 +2,18 @@
 //!
 //! `weir-bench duel` sends log records over OTLP/HTTP through a peer into a sink that counts every
 //! record id: what was lost or doubled is printed before any speed. `weir-bench idle` lets agents
-//! watch this machine. `weir-bench fleet` lets many agents post to one server. `weir-bench relay` copies bytes between two sockets and nothing else: the
+//! watch this machine. `weir-bench fleet` lets many agents post to one server. `weir-bench delivery` compares durable
+//! delivery: from a file, from OTLP, and into a backend that stalls. `weir-bench limits` measures what
+//! the machine allows at most. `weir-bench relay` copies bytes between two sockets and nothing else: the
 //! floor of what passing a request on can cost.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark waits on its own threads, not on a runtime's workers")]
 
+mod delivery;
 mod duel;
 mod fleet;
 mod idle;
+mod limits;
 mod load;
 mod process;
 mod relay;
@@ -22,9 +26,11 @@ fn main() {
         Some("duel") => duel::run(number(1, 1_000_000)),
         Some("idle") => idle::run(number(1, 300)),
         Some("fleet") => fleet::run(number(1, 500), number(2, 120)),
+        Some("delivery") => delivery::run(number(1, 1_000_000), number(2, 30), arguments.get(3).map(String::as_str)),
+        Some("limits") => limits::run(),
         Some("relay") => relay::run(&arguments[1..]),
         _ => eprintln!(
-            "usage: weir-bench duel [RECORDS] | idle [SECONDS] | fleet [AGENTS] [SECONDS] | relay LISTEN TARGET"
+            "usage: weir-bench duel [RECORDS] | idle [SECONDS] | fleet [AGENTS] [SECONDS] | delivery [RECORDS] [STALL_SECONDS] [tail|otlp|stall] | limits | relay LISTEN TARGET"
         ),
     }
 }

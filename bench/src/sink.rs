@@ -1,23 +1,24 @@
-//! The sink: takes every OTLP request and counts the record ids in it.
+//! The sink: takes every request, counts the records in it, and stalls when told to.
 
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::StatusCode;
 use http_body_util::BodyExt;
+use tokio::sync::watch;
 
-use crate::load::MARK;
+use crate::delivery::oracle::{Found, Oracle};
 
-/// What arrived.
-#[derive(Default)]
-pub struct Arrived {
-    seen: Vec<bool>,
-    /// Different records.
-    pub records: u64,
-    /// Records that came more than once, counted for each time after the first.
-    pub duplicates: u64,
-    /// Requests.
-    pub requests: u64,
+/// What a sink does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Counts it and answers 200.
+    Takes,
+    /// Reads it and answers nothing until it takes requests again; then 503, so that it comes again.
+    Silent,
+    /// Reads it and answers 503.
+    Unavailable,
 }
 
 /// A sink on a port of its own.
@@ -25,7 +26,8 @@ pub struct Sink {
     /// Its port.
     pub port: u16,
     /// What arrived so far.
-    pub arrived: Arc<Mutex<Arrived>>,
+    pub oracle: Arc<Mutex<Oracle>>,
+    behaviour: watch::Sender<Behaviour>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -37,41 +39,45 @@ impl Sink {
             .enable_all()
             .build()
             .expect("threads can be started");
-        let arrived: Arc<Mutex<Arrived>> = Arc::default();
-        let counted = arrived.clone();
-        let router = Router::new().fallback(move |body: Body| {
-            let counted = counted.clone();
-            async move {
-                let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                count(&counted, &bytes);
-                ([("content-type", "application/x-protobuf")], bytes::Bytes::new())
-            }
-        });
+        let oracle: Arc<Mutex<Oracle>> = Arc::default();
+        let (behaviour, behaves) = watch::channel(Behaviour::Takes);
+        let counted = oracle.clone();
+        let router = Router::new().fallback(move |body: Body| answer(body, counted.clone(), behaves.clone()));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("loopback has free ports");
         let port = listener.local_addr().expect("a bound listener has an address").port();
         runtime.spawn(async move { axum::serve(listener, router).await });
-        Sink { port, arrived, _runtime: runtime }
+        Sink { port, oracle, behaviour, _runtime: runtime }
     }
 
     /// Different records, duplicates, and requests so far.
     pub fn counts(&self) -> (u64, u64, u64) {
-        let arrived = self.arrived.lock().expect("no thread panics while counting");
-        (arrived.records, arrived.duplicates, arrived.requests)
+        let oracle = self.oracle.lock().expect("no thread panics while counting");
+        (oracle.records, oracle.duplicates, oracle.requests)
+    }
+
+    /// From now on it behaves so.
+    pub fn set(&self, behaviour: Behaviour) {
+        self.behaviour.send_replace(behaviour);
     }
 }
 
-fn count(arrived: &Mutex<Arrived>, bytes: &[u8]) {
-    let ids = memchr::memmem::find_iter(bytes, MARK).filter_map(|at| {
-        let digits = bytes.get(at + MARK.len()..at + MARK.len() + 12)?;
-        std::str::from_utf8(digits).ok()?.parse::<usize>().ok()
-    });
-    let ids: Vec<usize> = ids.collect();
-    let mut arrived = arrived.lock().expect("no thread panics while counting");
-    arrived.requests += 1;
-    for id in ids {
-        if arrived.seen.len() <= id {
-            arrived.seen.resize(id + 1, false);
+type Response = (StatusCode, [(&'static str, &'static str); 1], bytes::Bytes);
+
+async fn answer(body: Body, oracle: Arc<Mutex<Oracle>>, mut behaves: watch::Receiver<Behaviour>) -> Response {
+    let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let behaviour = *behaves.borrow_and_update();
+    let status = match behaviour {
+        Behaviour::Takes => {
+            let found = Found::in_body(&bytes);
+            oracle.lock().expect("no thread panics while counting").count(&found);
+            StatusCode::OK
         }
-        if std::mem::replace(&mut arrived.seen[id], true) { arrived.duplicates += 1 } else { arrived.records += 1 }
-    }
+        Behaviour::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Behaviour::Silent => {
+            // It ends early only when the benchmark itself ends.
+            let _ = behaves.wait_for(|now| *now == Behaviour::Takes).await;
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    (status, [("content-type", "application/x-protobuf")], bytes::Bytes::new())
 }
