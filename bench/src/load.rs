@@ -19,6 +19,9 @@ pub const END: &[u8] = b"=end";
 /// How long a request may take before the connection is given up, longer than any stall of a sink.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long nothing may listen.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// One request: its bytes, and where in them the ids stand.
 struct Request {
     bytes: Vec<u8>,
@@ -161,7 +164,15 @@ fn one_connection(port: u16, batches: std::ops::Range<usize>, pause: Duration, a
 }
 
 fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the peer listens");
+    let begun = Instant::now();
+    // A peer that was killed is back soon.
+    let stream = loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => break stream,
+            Err(error) if begun.elapsed() > RESTART_TIMEOUT => panic!("the peer does not listen: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
     stream.set_nodelay(true).expect("a socket option");
     stream.set_read_timeout(Some(ANSWER_TIMEOUT)).expect("a socket option");
     stream

@@ -30,7 +30,7 @@ fn main() {
         Some("limits") => limits::run(),
         Some("relay") => relay::run(&arguments[1..]),
         _ => eprintln!(
-            "usage: weir-bench duel [RECORDS] | idle [SECONDS] | fleet [AGENTS] [SECONDS] | delivery [RECORDS] [STALL_SECONDS] [tail|otlp|stall] | limits | relay LISTEN TARGET"
+            "usage: weir-bench duel [RECORDS] | idle [SECONDS] | fleet [AGENTS] [SECONDS] | delivery [RECORDS] [STALL_SECONDS] [tail|otlp|stall|killed] | limits | relay LISTEN TARGET"
         ),
     }
 }

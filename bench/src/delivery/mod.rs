@@ -1,10 +1,11 @@
 //! Durable delivery, side by side: Weir, the OpenTelemetry Collector, Fluent Bit and Vector, each with
 //! its queue on disk and on a core of its own, the same input for all. Loss is counted first.
 //!
-//! - [`tail`], [`otlp`], [`stall`]: the three cases
+//! - [`tail`], [`otlp`], [`stall`], [`killed`]: the cases
 //! - [`peers`]: who is compared, with which configuration (`bench/peers/`), and what it uses
 //! - [`oracle`]: what arrived
 
+mod killed;
 pub mod oracle;
 mod otlp;
 mod peers;
@@ -294,6 +295,11 @@ pub fn run(records: u64, stall_seconds: u64, only: Option<&str>) {
         let (table, rows) = stall::run(stall_seconds);
         text += &table;
         result["stall"] = rows.into();
+    }
+    if wanted("killed") {
+        let (table, rows) = killed::run();
+        text += &table;
+        result["killed"] = rows.into();
     }
     print!("{text}");
     if only.is_none() && !weir_without_disk() {
