@@ -162,7 +162,8 @@ pub fn peer(name: &str, below_peers: &str) -> Option<PathBuf> {
 
 /// Commit, processor and cores, for the head of a result.
 pub fn conditions() -> String {
-    let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let commit =
+        Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]).output();
     let commit = commit.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default();
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
