@@ -425,10 +425,9 @@ async fn consume(brokers: &Brokers, sink: &Sink, mut options: Json) -> Pipeline 
     let members = vec![Member::receiver("kafka_consumer", consumer), Member::exporter("sink", options, sink.clone())];
     let plan = Plan {
         members,
-        routes: Vec::new(),
-        acknowledge: Acknowledge::Delivered,
+        acknowledge: Acknowledge::Durable,
         memory_bytes: 64 << 20,
-        telemetry: Arc::default(),
+        ..Plan::default()
     };
     Pipeline::start(plan).await.unwrap_or_else(|error| panic!("{error}"))
 }

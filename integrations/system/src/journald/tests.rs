@@ -211,11 +211,12 @@ struct Running {
 }
 
 async fn start(folder: &Path, yaml: &str, sink: &Sink, acknowledge: Acknowledge, memory_bytes: usize) -> Running {
-    let telemetry: Arc<Telemetry> = Arc::default();
+    let control = weir_pipeline::control::Control::default();
+    let telemetry = control.telemetry().clone();
     let journald = open(folder, yaml, &telemetry).unwrap();
     let members =
         vec![Member::receiver("journald", journald), Member::exporter("sink", ExportOptions::default(), sink.clone())];
-    let plan = Plan { members, routes: Vec::new(), acknowledge, memory_bytes, telemetry: telemetry.clone() };
+    let plan = Plan { members, acknowledge, memory_bytes, control, ..Plan::default() };
     let pipeline = Pipeline::start(plan).await.unwrap_or_else(|error| panic!("{error}"));
     Running { pipeline, telemetry }
 }
@@ -241,7 +242,7 @@ const FOLLOW: &str = "directory: DIR/journal";
 async fn entries_arrive_in_order_once_over_clean_restarts_full_queues_and_while_more_are_added() {
     let Some(mut journal) = Journal::new("entries_arrive_in_order_once") else { return };
     let sink = Sink::default();
-    for acknowledge in [Acknowledge::Delivered, Acknowledge::Queued] {
+    for acknowledge in [Acknowledge::Durable, Acknowledge::Queued] {
         sink.is_away.store(true, Ordering::Release);
         let total = journal.write("a.journal", 5_000);
         // Room for a part of it only: the journal waits.
@@ -268,12 +269,12 @@ async fn a_stop_while_nothing_is_delivered_loses_nothing() {
     let total = journal.write("a.journal", 3_000);
     for _ in 0..3 {
         sink.is_away.store(true, Ordering::Release);
-        let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Delivered, 1 << 20).await;
+        let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Durable, 1 << 20).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         running.pipeline.stop().await;
     }
     sink.is_away.store(false, Ordering::Release);
-    let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Delivered, 1 << 20).await;
+    let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Durable, 1 << 20).await;
     sink.until(total).await;
     running.pipeline.stop().await;
     assert_eq!(sink.ids(), (0..total).collect::<Vec<_>>());
@@ -284,14 +285,14 @@ async fn when_the_entry_of_the_cursor_is_gone_the_oldest_entry_that_is_left_come
     let Some(mut journal) = Journal::new("when_the_entry_of_the_cursor_is_gone") else { return };
     let sink = Sink::default();
     let total = journal.write("a.journal", 5);
-    let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Delivered, 1 << 20).await;
+    let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Durable, 1 << 20).await;
     sink.until(total).await;
     running.pipeline.stop().await;
     // Rotated away, and so are three entries that nobody read.
     journal.write("a.journal", 3);
     journal.write("b.journal", 4);
     fs::remove_file(journal.path().join("journal/a.journal")).unwrap();
-    let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Delivered, 1 << 20).await;
+    let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Durable, 1 << 20).await;
     sink.until(9).await;
     running.pipeline.stop().await;
     assert_eq!(sink.ids(), [0, 1, 2, 3, 4, 8, 9, 10, 11]);
@@ -299,7 +300,7 @@ async fn when_the_entry_of_the_cursor_is_gone_the_oldest_entry_that_is_left_come
     fs::remove_file(journal.path().join("journal/b.journal")).unwrap();
     let yesterday = u64::try_from(unix_now().as_micros()).unwrap() - 86_400_000_000;
     journal.write_at("c.journal", 4, yesterday);
-    let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Delivered, 1 << 20).await;
+    let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Durable, 1 << 20).await;
     sink.until(13).await;
     running.pipeline.stop().await;
     assert_eq!(sink.ids()[9..], [12, 13, 14, 15]);
@@ -316,7 +317,7 @@ async fn a_child_that_is_killed_is_started_again_and_nothing_is_lost_or_read_twi
     );
     let yaml = format!("{FOLLOW}\njournalctl: {}", journal.script("journalctl", &script));
     let total = journal.write("a.journal", 100);
-    let running = start(journal.path(), &yaml, &sink, Acknowledge::Delivered, 1 << 20).await;
+    let running = start(journal.path(), &yaml, &sink, Acknowledge::Durable, 1 << 20).await;
     sink.until(total).await;
     let child: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
     kill(Pid::from_raw(child), ProcessSignal::SIGKILL).unwrap();
@@ -344,7 +345,7 @@ async fn what_the_child_says_last_is_the_reason_and_a_missing_program_is_named()
         ("journalctl: DIR/journalctl", ["first; No journal files", "group systemd-journal", "status: 3"]),
         ("journalctl: DIR/absent", ["absent` is not there", "install it", "tried again"]),
     ] {
-        let running = start(folder.path(), yaml, &sink, Acknowledge::Delivered, 1 << 20).await;
+        let running = start(folder.path(), yaml, &sink, Acknowledge::Durable, 1 << 20).await;
         let reason = running.unhealthy().await;
         assert!(words.iter().all(|word| reason.contains(word)), "{reason}");
         running.pipeline.stop().await;
@@ -363,7 +364,7 @@ async fn output_that_is_no_journal_is_named_and_the_child_does_not_stay() {
     .unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let running =
-        start(folder.path(), "journalctl: DIR/journalctl", &Sink::default(), Acknowledge::Delivered, 1 << 20).await;
+        start(folder.path(), "journalctl: DIR/journalctl", &Sink::default(), Acknowledge::Durable, 1 << 20).await;
     let reason = running.unhealthy().await;
     assert!(reason.contains("not the journal's export format"), "{reason}");
     running.pipeline.stop().await;
@@ -405,7 +406,7 @@ async fn fields_become_what_opentelemetry_calls_them() {
     ] {
         let sink = Sink::default();
         let yaml = format!("{FOLLOW}\nignore_older: 0s\n{options}");
-        let running = start(journal.path(), &yaml, &sink, Acknowledge::Delivered, 1 << 20).await;
+        let running = start(journal.path(), &yaml, &sink, Acknowledge::Durable, 1 << 20).await;
         sink.until(2).await;
         running.pipeline.stop().await;
         fs::remove_dir_all(journal.path().join("data")).unwrap();
@@ -442,7 +443,7 @@ async fn units_severities_fields_and_the_kernel_are_told_apart() {
     ] {
         let sink = Sink::default();
         let yaml = format!("{FOLLOW}\nignore_older: 0s\n{options}");
-        let running = start(journal.path(), &yaml, &sink, Acknowledge::Delivered, 1 << 20).await;
+        let running = start(journal.path(), &yaml, &sink, Acknowledge::Durable, 1 << 20).await;
         sink.until(expected.len()).await;
         // More would come with them: they are in one batch.
         running.pipeline.stop().await;
@@ -461,7 +462,7 @@ async fn the_first_run_begins_where_it_is_told_and_the_second_where_the_first_en
         [("ignore_older: 0s", vec![0, 1, 2, 3, 4]), ("ignore_older: 1h", vec![3, 4]), ("from: end", vec![])]
     {
         let (sink, yaml) = (Sink::default(), format!("{FOLLOW}\n{options}"));
-        let running = start(journal.path(), &yaml, &sink, Acknowledge::Delivered, 1 << 20).await;
+        let running = start(journal.path(), &yaml, &sink, Acknowledge::Durable, 1 << 20).await;
         let cursor = journal.path().join("data/journald/journald.json");
         let begun = Instant::now();
         while sink.len() < expected.len() || !cursor.is_file() {
@@ -471,7 +472,7 @@ async fn the_first_run_begins_where_it_is_told_and_the_second_where_the_first_en
         running.pipeline.stop().await;
         assert_eq!(sink.ids(), expected, "{options}");
         let first = journal.write("z.journal", 1) - 1;
-        let running = start(journal.path(), &yaml, &sink, Acknowledge::Delivered, 1 << 20).await;
+        let running = start(journal.path(), &yaml, &sink, Acknowledge::Durable, 1 << 20).await;
         sink.until(expected.len() + 1).await;
         running.pipeline.stop().await;
         assert_eq!(sink.ids()[expected.len()..], [first], "{options}");

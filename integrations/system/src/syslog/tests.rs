@@ -170,12 +170,13 @@ impl Running {
 
     async fn start_within(yaml: &str, memory_bytes: usize) -> Running {
         let (port, sink) = (free_port(), Sink::default());
-        let telemetry: Arc<Telemetry> = Arc::default();
+        let control = weir_pipeline::control::Control::default();
+        let telemetry = control.telemetry().clone();
         let syslog = open(&yaml.replace("PORT", &port.to_string()), &telemetry).unwrap();
         let options = ExportOptions { queue_size: None, ..ExportOptions::default() };
         let members = vec![Member::receiver("syslog", syslog), Member::exporter("sink", options, sink.clone())];
-        let acknowledge = Acknowledge::Delivered;
-        let plan = Plan { members, routes: Vec::new(), acknowledge, memory_bytes, telemetry: telemetry.clone() };
+        let acknowledge = Acknowledge::Durable;
+        let plan = Plan { members, acknowledge, memory_bytes, control, ..Plan::default() };
         let pipeline = Pipeline::start(plan).await.unwrap_or_else(|error| panic!("{error}"));
         let running = Running { pipeline, telemetry, port, sink };
         // It listens in a moment.
