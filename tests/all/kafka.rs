@@ -1,7 +1,7 @@
 //! Records through a real Kafka, in both directions, whatever happens to the broker and to readers: nothing is
 //! lost, a clean stop doubles nothing, and what Kafka refuses is refused alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,6 +186,8 @@ async fn a_round_trip_loses_nothing_when_the_broker_is_killed_and_doubles_nothin
     // A clean stop commits all that arrived: the next life reads only what is new.
     stopped(agent).await;
     let messages = broker.read(&["otlp_logs"]);
+    let partitions: BTreeSet<u32> = messages.iter().map(|it| it.partition).collect();
+    assert!(partitions.len() > 1, "without a key they are spread: {partitions:?}");
     let written: Vec<ExportLogsServiceRequest> = messages.iter().map(|it| decoded(false, &it.body)).collect();
     let written = duplicates(&count(&written));
     println!(
