@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up build web test lint deny docs bench fuzz clean tools
+.PHONY: help up build web test crash lint deny docs bench fuzz clean tools
 
 # Where cargo builds, also when the caller says so by CARGO_TARGET_DIR.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -40,6 +40,12 @@ test: web ## Installs the test services that are missing, then runs every test.
 	cargo build --locked --workspace --bins --tests
 	@status=0; WEIR_BIN="$(abspath $(TARGET))/debug/weir" cargo test --locked --workspace --no-fail-fast || status=$$?; \
 	  tests/skipped.sh "$(TARGET)/skipped-peers.txt"; exit $$status
+
+crash: ## Proves delivery at length: 1,000,000 simulated crashes, 2,000 real kills; about an hour.
+	WEIR_SEEDS="$(or $(WEIR_SEEDS),1000000)" cargo test --release --locked -p weir-pipeline --lib durable::model -- --nocapture
+	cargo build --release --locked -p weir
+	WEIR_BIN="$(abspath $(TARGET))/release/weir" WEIR_CRASH_ROUNDS="$(or $(WEIR_CRASH_ROUNDS),2000)" \
+	  cargo test --locked -p weir-tests --test all delivery::kill -- --nocapture
 
 lint: web deny ## Format, clippy, types, size of files, arrows between crates, licences.
 	cd web && npm run --silent check

@@ -31,6 +31,12 @@ readonly DEBIAN=(
   "influxd influxdb"
   "victoria-metrics victoria-metrics"
   "chromium chromium"
+  "journalctl systemd"
+  "/usr/lib/systemd/systemd-journal-remote systemd-journal-remote"
+  "logger bsdutils"
+  "rsyslogd rsyslog"
+  "/usr/lib/*/rsyslog/lmnsd_ossl.so rsyslog-openssl"
+  "logrotate logrotate"
 )
 
 install_debian() {

@@ -42,12 +42,12 @@ fn contender(name: &'static str, port: u16, sink: u16) -> Option<Contender> {
     let file = |text: String| write(&format!("{}.yaml", name.replace([' ', ','], "-")), &text).display().to_string();
     let (program, arguments) = match name {
         "relay" => (std::env::current_exe().ok()?, vec!["relay".into(), port.to_string(), sink.to_string()]),
-        "weir" => (weir(), weir_arguments(file(weir_config(port, sink, "")))),
+        "weir" => (weir(), weir_arguments(file(weir_config(port, sink, "delivery: {queue: memory}\n")))),
         "weir, acknowledged when queued" => {
-            (weir(), weir_arguments(file(weir_config(port, sink, "delivery: {acknowledge: queued}\n"))))
+            (weir(), weir_arguments(file(weir_config(port, sink, "delivery: {acknowledge: queued, queue: memory}\n"))))
         }
         "weir, decoded" => {
-            let route = "routes:\n  - {from: [otlp_receiver], set: {bench: decoded}, to: [otlp]}\n";
+            let route = "routes:\n  - {from: [otlp_receiver], set: {bench: decoded}, to: [otlp]}\ndelivery: {queue: memory}\n";
             (weir(), weir_arguments(file(weir_config(port, sink, route))))
         }
         "collector" => {

@@ -26,7 +26,8 @@ pub fn run(seconds: u64) {
     let config = write(
         "weir-idle.yaml",
         &format!(
-            "agent: {{interval: 10s}}\nintegrations:\n  prometheus: {{endpoint: \"http://127.0.0.1:{}/api/v1/write\", protocol: v1}}\n",
+            "agent: {{interval: 10s, data: {:?}}}\nintegrations:\n  prometheus: {{endpoint: \"http://127.0.0.1:{}/api/v1/write\", protocol: v1}}\n",
+            folder().join("weir-data"),
             sink.port
         ),
     );

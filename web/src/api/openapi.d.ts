@@ -184,6 +184,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Records that backends refused for good, newest first. */
+        get: operations["dead_letters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters/drop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Removes dead letters for good. */
+        post: operations["drop_dead_letters"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Hands dead letters to their exporters once more. Those that are queued or delivered again are gone. */
+        post: operations["replay"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One dead letter with its records, as an OTLP/JSON export request. */
+        get: operations["dead_letter"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/hosts": {
         parameters: {
             query?: never;
@@ -291,6 +359,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/ledger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Where every record is: for each source, exporter and signal
+         *     `accepted = delivered + queued + in_flight + dead_lettered + dropped`, exact to the record and over restarts.
+         */
+        get: operations["ledger"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/login": {
         parameters: {
             query?: never;
@@ -342,6 +430,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pipeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The pipeline as it is now: sources, routes, exporters, and what flows between them. */
+        get: operations["pipeline"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/query": {
         parameters: {
             query?: never;
@@ -356,6 +461,43 @@ export interface paths {
          *     samples are missing; where they are only rarer than the steps, the last one is repeated.
          */
         post: operations["query"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/queues": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What waits for every exporter. */
+        get: operations["queues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reads the configuration again and becomes what it says: what stays the same runs on untouched, and no record
+         *     is lost. A file with problems changes nothing.
+         */
+        post: operations["reload"];
         delete?: never;
         options?: never;
         head?: never;
@@ -726,6 +868,17 @@ export interface components {
              */
             status: string;
         };
+        /** @description What a reload did. */
+        Changes: {
+            /** @description Integrations that run with new options. */
+            restarted: string[];
+            /** @description Integrations that were not there before. */
+            started: string[];
+            /** @description Integrations that are not there any more. */
+            stopped: string[];
+            /** @description How many run on, untouched. */
+            unchanged: number;
+        };
         /**
          * @description The kinds of errors.
          * @enum {string}
@@ -797,6 +950,21 @@ export interface components {
              */
             uses: number;
         };
+        /** @description A page of dead letters, newest first. */
+        DeadLettersView: {
+            /**
+             * Format: int64
+             * @description What they take, in bytes.
+             */
+            bytes: number;
+            /** @description The letters. */
+            dead_letters: components["schemas"]["Summary"][];
+            /**
+             * Format: int64
+             * @description How many there are on all pages.
+             */
+            total: number;
+        };
         /** @description A time without data. */
         Disconnected: {
             /**
@@ -809,6 +977,26 @@ export interface components {
              * @description When data came again, unix milliseconds; `null` while it lasts.
              */
             to_ms?: number | null;
+        };
+        /** @description What was done with dead letters. */
+        DoneView: {
+            /**
+             * Format: int64
+             * @description Letters that are gone: delivered or queued again, or dropped.
+             */
+            done: number;
+            /**
+             * Format: int64
+             * @description Letters of the selection that are still there.
+             */
+            left: number;
+            /** @description Why one was left: the last reason heard. */
+            reason?: string | null;
+            /**
+             * Format: int64
+             * @description Of those left, the ones that were refused again.
+             */
+            refused: number;
         };
         /** @description What an agent says that joins. It may say everything that `POST /api/v1/agents/register` takes. */
         EnrollBody: {
@@ -861,6 +1049,41 @@ export interface components {
              * @example error
              */
             status: string;
+        };
+        /** @description An exporter. */
+        ExporterView: {
+            /**
+             * Format: int64
+             * @description Records that its backend refused for good and that are kept.
+             */
+            dead_letters: number;
+            /** @description How it feels. */
+            health: components["schemas"]["HealthView"];
+            /**
+             * Format: int64
+             * @description Requests that may be under way at once, as the worker has found out.
+             */
+            in_flight_limit: number;
+            /**
+             * @description Its kind.
+             * @example elasticsearch
+             */
+            kind: string;
+            last_error?: null | components["schemas"]["LastErrorView"];
+            /**
+             * @description Its name.
+             * @example elasticsearch
+             */
+            name: string;
+            /**
+             * Format: int64
+             * @description Until when nothing is sent, unix milliseconds.
+             */
+            paused_until_ms?: number | null;
+            /** @description What waits for it. */
+            queue: components["schemas"]["QueueView"];
+            /** @description Its requests. */
+            requests: components["schemas"]["RequestsView"];
         };
         /** @description Something that is known about a host. */
         Fact: {
@@ -945,6 +1168,11 @@ export interface components {
              */
             uptime_seconds?: number | null;
         };
+        /** @description The way from a source to an exporter for a signal, in records. */
+        FlowView: components["schemas"]["LedgerRow"] & {
+            /** @description The position of its route. */
+            route?: number | null;
+        };
         /** @description The server lives. */
         HealthAnswer: {
             /**
@@ -962,6 +1190,21 @@ export interface components {
              * @example 0.1.0
              */
             version: string;
+        };
+        /** @description How an integration feels. */
+        HealthView: {
+            /** @description Why it is unhealthy. */
+            reason?: string | null;
+            /**
+             * Format: int64
+             * @description Since when, unix milliseconds.
+             */
+            since_ms: number;
+            /**
+             * @description `disabled`, `initializing`, `healthy` or `unhealthy`.
+             * @example healthy
+             */
+            state: string;
         };
         /** @description A sign of life. All of it may be missing; whatever it says beside these fields is kept. */
         HeartbeatBody: {
@@ -1200,6 +1443,73 @@ export interface components {
             /** @description Newest first; revoked and expired ones too, for 30 days. */
             keys: components["schemas"]["KeyRecord"][];
         };
+        /** @description Why a request failed. */
+        LastErrorView: {
+            /** @description In words. */
+            text: string;
+            /**
+             * Format: int64
+             * @description When, unix milliseconds.
+             */
+            time_ms: number;
+        };
+        /** @description `accepted = delivered + queued + in_flight + dead_lettered + dropped`, in records. */
+        LedgerRow: {
+            /**
+             * Format: int64
+             * @description Taken from the source for this exporter.
+             */
+            accepted: number;
+            /**
+             * Format: int64
+             * @description The backend refused them for good; they are kept as dead letters.
+             */
+            dead_lettered: number;
+            /**
+             * Format: int64
+             * @description The exporter's backend has them.
+             */
+            delivered: number;
+            /**
+             * Format: int64
+             * @description What does not add up: 0 unless Weir has an error.
+             */
+            difference: number;
+            /** @description They were not delivered, by reason. */
+            dropped: {
+                [key: string]: number;
+            };
+            /**
+             * @description Where they go; `-` for those that no route takes.
+             * @example elasticsearch
+             */
+            exporter: string;
+            /**
+             * Format: int64
+             * @description They are in a request under way, or wait to be sent again.
+             */
+            in_flight: number;
+            /**
+             * Format: int64
+             * @description They wait in the exporter's queue.
+             */
+            queued: number;
+            /**
+             * @description `metrics`, `logs` or `traces`.
+             * @example logs
+             */
+            signal: string;
+            /**
+             * @description Where the records came from; `dead_letters` for those that are replayed.
+             * @example logs
+             */
+            source: string;
+        };
+        /** @description The ledger: where every record is. */
+        LedgerView: {
+            /** @description One row for each source, exporter and signal. */
+            rows: components["schemas"]["LedgerRow"][];
+        };
         /** @description A line: one value per step, `null` where there is none. */
         Line: {
             /** @description The labels of `by`, those that the series have. */
@@ -1315,6 +1625,22 @@ export interface components {
             what: string;
             /** @description Why. */
             why: string;
+        };
+        /** @description The pipeline: what brings records, which way they take, what takes them. */
+        PipelineView: {
+            /** @description What takes records. */
+            exporters: components["schemas"]["ExporterView"][];
+            /** @description From every source to every exporter, what became of the records. */
+            flows: components["schemas"]["FlowView"][];
+            /** @description The routes. */
+            routes: components["schemas"]["RouteView"][];
+            /** @description What brings records. */
+            sources: components["schemas"]["SourceView"][];
+            /**
+             * Format: int64
+             * @description When it looked like this, unix milliseconds.
+             */
+            time_ms: number;
         };
         /** @description A target that the host's agent probes, as of the last time. */
         Probe: {
@@ -1470,6 +1796,51 @@ export interface components {
              */
             unit: string;
         };
+        /** @description What waits for an exporter. */
+        QueueView: {
+            /**
+             * Format: int64
+             * @description Bytes that wait or are under way.
+             */
+            bytes: number;
+            /**
+             * @description The exporter.
+             * @example elasticsearch
+             */
+            exporter: string;
+            /**
+             * @description `disk` or `memory`.
+             * @example disk
+             */
+            kind: string;
+            /**
+             * Format: int64
+             * @description The bound in bytes.
+             */
+            limit_bytes: number;
+            /**
+             * Format: double
+             * @description Age of the oldest record that waits.
+             */
+            oldest_age_seconds?: number | null;
+            /**
+             * Format: int64
+             * @description Records that wait.
+             */
+            records: number;
+            /** @description Why nothing more fits at the moment. */
+            short_of?: string | null;
+            /**
+             * @description What happens when it is full: `block` or `drop_oldest`.
+             * @example block
+             */
+            when_full: string;
+        };
+        /** @description All queues. */
+        QueuesView: {
+            /** @description One for each exporter. */
+            queues: components["schemas"]["QueueView"][];
+        };
         /** @description Whether the server can take and answer requests. */
         ReadyAnswer: {
             /** @description Why it is not, for people. */
@@ -1529,6 +1900,51 @@ export interface components {
          * @enum {string}
          */
         Reporter: "weir" | "agentops" | "agent_monitor" | "openfinops" | "otlp";
+        /** @description Requests of an exporter. */
+        RequestsView: {
+            /**
+             * Format: int64
+             * @description Those that were not.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Those that were taken.
+             */
+            succeeded: number;
+        };
+        /** @description A route. */
+        RouteView: {
+            /** @description The condition that records must meet. */
+            keep?: string | null;
+            /**
+             * @description Its place in the configuration, or `everything`.
+             * @example route 1
+             */
+            name: string;
+            /** @description Resource attributes that it sets. */
+            set: {
+                [key: string]: string;
+            };
+        };
+        /** @description Which dead letters to replay, drop or export: exactly one of the members is given. */
+        Selected: {
+            /**
+             * @description All.
+             * @default null
+             */
+            all: boolean | null;
+            /**
+             * @description All of an exporter.
+             * @default null
+             */
+            exporter: string | null;
+            /**
+             * @description These.
+             * @default null
+             */
+            ids: string[] | null;
+        };
         /** @description The history of a server. */
         ServerHistory: {
             /** @description Oldest first. */
@@ -1665,6 +2081,31 @@ export interface components {
              */
             version: string;
         };
+        /** @description A source. */
+        SourceView: {
+            /** @description How it feels. */
+            health: components["schemas"]["HealthView"];
+            /**
+             * @description Its kind.
+             * @example logs
+             */
+            kind: string;
+            /**
+             * @description Its name.
+             * @example logs
+             */
+            name: string;
+            /**
+             * @description `collect` or `receive`.
+             * @example collect
+             */
+            role: string;
+            /**
+             * Format: int64
+             * @description Polls that were due and did not take place.
+             */
+            skipped_polls: number;
+        };
         /**
          * @description How a host is doing, by when its data came.
          * @enum {string}
@@ -1761,6 +2202,56 @@ export interface components {
              * @example 8
              */
             stored: number;
+        };
+        /** @description A dead letter without its records. */
+        Summary: {
+            /** @description The beginning of the last answer, at most 1 KiB. */
+            answer?: string | null;
+            /**
+             * Format: int64
+             * @description What the letter takes, in bytes.
+             */
+            bytes: number;
+            /** @description The exporter whose backend refused it. */
+            exporter: string;
+            /**
+             * Format: int64
+             * @description When they were refused first, unix milliseconds.
+             */
+            first_ms: number;
+            /** @description Its name, which sorts by time. */
+            id: string;
+            /**
+             * Format: int64
+             * @description When they were refused last, unix milliseconds.
+             */
+            last_ms: number;
+            /**
+             * Format: int64
+             * @description How many records are kept: more than `records` where the backend did not say which it refused.
+             */
+            of: number;
+            /** @description Why they were refused the last time, in one line. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description How many records were refused.
+             */
+            records: number;
+            /** @description `metrics`, `logs` or `traces`. */
+            signal: string;
+            /** @description Where the records came from. */
+            source: string;
+            /**
+             * Format: int32
+             * @description The HTTP status of the last answer.
+             */
+            status?: number | null;
+            /**
+             * Format: int64
+             * @description How often they were refused.
+             */
+            times: number;
         };
         /** @description The bodies of `POST /api/v1/telemetry/ingest`. */
         TelemetryBody: components["schemas"]["FlatTelemetry"] | components["schemas"]["NestedTelemetry"];
@@ -2927,6 +3418,237 @@ export interface operations {
             };
         };
     };
+    dead_letters: {
+        parameters: {
+            query?: {
+                /** @description Of this exporter. */
+                exporter?: string;
+                /** @description From this source. */
+                source?: string;
+                /** @description Of this signal: `metrics`, `logs` or `traces`. */
+                signal?: string;
+                /** @description Older than the letter of this id: the last one of the page before. */
+                before?: string;
+                /** @description At most so many, 1000 at most; 50 where nothing is said. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLettersView"];
+                };
+            };
+            /** @description A parameter is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            /** @description They cannot be read now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    drop_dead_letters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Selected"];
+            };
+        };
+        responses: {
+            /** @description How many are gone. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DoneView"];
+                };
+            };
+            /** @description The selection makes no sense. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The content encoding is not known. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: components["responses"]["TooManyRequests"];
+            /** @description They cannot be removed now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    replay: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Selected"];
+            };
+        };
+        responses: {
+            /** @description What became of them. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DoneView"];
+                };
+            };
+            /** @description The selection makes no sense. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The content encoding is not known. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: components["responses"]["TooManyRequests"];
+            /** @description They cannot be read now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    dead_letter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its id. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The letter. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Stored"];
+                };
+            };
+            /** @description This is no id. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            /** @description There is no letter of this id. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: components["responses"]["TooManyRequests"];
+            /** @description It cannot be read now. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list: {
         parameters: {
             query?: never;
@@ -3254,6 +3976,30 @@ export interface operations {
             };
         };
     };
+    ledger: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All rows, each adding up by itself. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LedgerView"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     login: {
         parameters: {
             query?: never;
@@ -3388,6 +4134,30 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    pipeline: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The pipeline. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PipelineView"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
     query: {
         parameters: {
             query?: never;
@@ -3460,6 +4230,63 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    queues: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One queue for each exporter. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueuesView"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    reload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What has changed. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Changes"];
+                };
+            };
+            /** @description The configuration cannot be used; nothing has changed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
             429: components["responses"]["TooManyRequests"];
             503: components["responses"]["Unavailable"];
         };
