@@ -82,27 +82,31 @@ async fn ctrl_c_delivers_what_is_held() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_ends_it_in_time_although_nothing_listens_at_the_backend() {
-    ends_with_loss(free_port()).await;
+    ends_in_time(free_port()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_ends_it_in_time_although_the_backend_never_answers() {
     // The kernel takes connections for a listener that nobody asks.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    ends_with_loss(listener.local_addr().expect("an address").port()).await;
+    ends_in_time(listener.local_addr().expect("an address").port()).await;
 }
 
-async fn ends_with_loss(port: u16) {
-    let mut agent =
-        Agent::start("weir", &format!("integrations:\n  host:\n  otlp: {{endpoint: \"http://127.0.0.1:{port}\"}}\n"));
-    wait_for("the agent runs", seconds(10), async || agent.process.stderr().contains("Ctrl-C").then_some(())).await;
-    tokio::time::sleep(seconds(2)).await;
-    agent.process.signal(Signal::SIGINT);
-    let (status, took) = agent.process.end(END).await;
-    println!("ended {took:?} after Ctrl-C");
-    assert!(!status.success(), "records were lost, and it calls that success");
-    let last = agent.process.stderr();
-    assert!(last.contains("not delivered"), "{last}");
+/// What waits on the disk is not lost, what waits in memory is; both are said.
+async fn ends_in_time(port: u16) {
+    for (queue, lost, words) in [("disk", false, "wait on the disk"), ("memory", true, "stopped")] {
+        let otlp = format!("{{endpoint: \"http://127.0.0.1:{port}\", queue: {queue}}}");
+        let mut agent = Agent::start("weir", &format!("integrations:\n  host:\n  otlp: {otlp}\n"));
+        let runs = async || agent.process.stderr().contains("Ctrl-C").then_some(());
+        wait_for("the agent runs", seconds(10), runs).await;
+        tokio::time::sleep(seconds(2)).await;
+        agent.process.signal(Signal::SIGINT);
+        let (status, took) = agent.process.end(END).await;
+        println!("with its queue in {queue} it ended {took:?} after Ctrl-C");
+        assert_eq!(status.success(), !lost, "{queue}: {status}");
+        let last = agent.process.stderr();
+        assert!(last.contains("not delivered") && last.contains(words), "{queue}: {last}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,7 +84,7 @@ async fn between(capture: &Capture, more: &str) -> (Agent, String) {
     let agent = Agent::start(
         "weir",
         &format!(
-            "{more}integrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
+            "{more}delivery: {{queue: memory}}\nintegrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
              otlp_receiver: {{grpc: null, http: \"127.0.0.1:{http}\"}}\n{}",
             capture.exporter("otlp")
         ),
