@@ -67,7 +67,7 @@ fn reader(broker: &Broker, sink: &Capture, more: &str) -> Agent {
     Agent::start(
         "reader",
         &format!(
-            "delivery: {{acknowledge: delivered}}\nintegrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
+            "delivery: {{queue: memory}}\nintegrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
              kafka_consumer:\n    brokers: [\"{}\"]\n    topics: [otlp_logs]\n    group_id: readers\n{more}{exporter}",
             broker.address(),
         ),

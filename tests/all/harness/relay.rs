@@ -26,15 +26,16 @@ pub struct Reply {
 }
 
 impl Relay {
-    /// Starts it with the block of an exporter, as it stands below `integrations:`. `acknowledge` is
-    /// `delivered` or `queued`.
-    pub async fn start(exporter: &str, acknowledge: &str) -> Relay {
+    /// Starts it with the block of an exporter, as it stands below `integrations:`, and a queue in memory.
+    /// It answers when records are `delivered`, or `queued`.
+    pub async fn start(exporter: &str, answers_when: &str) -> Relay {
+        let acknowledge = if answers_when == "delivered" { "durable" } else { "queued" };
         let port = free_port();
         let block: String = exporter.lines().map(|line| format!("  {line}\n")).collect();
         let agent = Agent::start(
             "weir",
             &format!(
-                "delivery: {{acknowledge: {acknowledge}}}\nintegrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
+                "delivery: {{queue: memory, acknowledge: {acknowledge}}}\nintegrations:\n  host: {{enabled: false}}\n  internal: {{enabled: false}}\n  \
                  otlp_receiver: {{http: \"127.0.0.1:{port}\", grpc: \"127.0.0.1:{}\"}}\n{block}",
                 free_port()
             ),
