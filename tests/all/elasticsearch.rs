@@ -196,7 +196,7 @@ async fn opensearch_refuses_exactly_the_records_that_its_mapping_does_not_take()
         (0..60).filter(|at| at % 3 != 0).map(|at| (format!("line {at}"), 1)).collect();
     assert_eq!(found, expected);
     let log = relay.agent.process.stderr();
-    assert!(log.contains("refused 20 records for good"), "{log}");
+    assert!(log.contains("20 records are refused for good"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
