@@ -36,7 +36,7 @@ impl Core {
             } else if !fits_all {
                 Shortage::SharedBound(options.shared.as_ref().map_or(0, |shared| shared.limit_bytes()))
             } else if !self.is_free(bytes, options.reserve_bytes) {
-                Shortage::Reserve(options.reserve_bytes)
+                if options.reserve_bytes == 0 { Shortage::Full } else { Shortage::Reserve(options.reserve_bytes) }
             } else {
                 return Ok(());
             };
@@ -58,19 +58,21 @@ impl Core {
         }
         match self.note(writer) {
             Ok(()) => true,
-            // Not even a cursor has room: what is removed makes it.
-            Err(error) if is_full(&error) => {
-                let before = self.state().segments.len();
-                self.remove_settled();
-                let is_less = self.state().segments.len() < before;
-                if is_less {
-                    // If it fails it is due, and tried again.
-                    let _ = self.note(writer);
-                }
-                is_less
-            }
+            Err(error) if is_full(&error) => self.remove_unnoted(writer),
             Err(_) => false,
         }
+    }
+
+    /// Not even a cursor has room: what is removed before it is noted makes it. Whether anything was.
+    fn remove_unnoted(&self, writer: &mut Writer) -> bool {
+        let before = self.state().segments.len();
+        self.remove_settled();
+        let is_less = self.state().segments.len() < before;
+        if is_less {
+            // If it fails it is due, and tried again.
+            let _ = self.note(writer);
+        }
+        is_less
     }
 
     /// Writes the cursor for its own sake.
@@ -81,16 +83,16 @@ impl Core {
         let noted = self.write(writer, &[], BEGINNING_BYTES as u64);
         if let Err(error) = &noted {
             writer.cursor_written = Instant::now();
-            tracing::warn!(folder = %self.folder.display(), %error, "cannot note what was delivered; after a crash it is delivered again");
+            // A full disk is said by whoever waits for room, once.
+            if !is_full(error) {
+                tracing::warn!(folder = %self.folder.display(), %error, "cannot note what was delivered; after a crash it is delivered again");
+            }
         }
         noted.map(drop)
     }
 
     /// Whether the file system keeps its reserve.
     fn is_free(&self, bytes: u64, reserve_bytes: u64) -> bool {
-        if reserve_bytes == 0 {
-            return true;
-        }
         let needed = bytes.saturating_add(reserve_bytes);
         // A file system that does not say says so when it is full.
         self.disk.free_bytes(&self.folder).map_or(true, |free| free >= needed)
@@ -165,6 +167,9 @@ impl Core {
                 self.seal(&mut writer, 0);
             }
             noted = self.note(&mut writer);
+            if noted.as_ref().is_err_and(is_full) && self.remove_unnoted(&mut writer) {
+                noted = Ok(());
+            }
         }
         self.remove_noted();
         noted
