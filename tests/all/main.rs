@@ -17,6 +17,7 @@ mod browser;
 mod check;
 mod elasticsearch;
 mod faults;
+mod guides;
 mod influxdb;
 mod kafka;
 mod otlp;

@@ -50,6 +50,20 @@ fn every_command_of_the_readme_runs_with_its_own_configuration() {
     assert!(run >= 4, "only {run} commands of the README were run");
 }
 
+#[test]
+fn what_the_readme_shows_of_a_terminal_is_tried_in_a_guide() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guides/delivery.md");
+    let guide = std::fs::read_to_string(guide).expect("the guide is there");
+    // Columns are as wide as what stands in them.
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let guide: Vec<String> = guide.lines().map(words).collect();
+    let shown = blocks(&readme(), "console").concat();
+    assert!(shown.lines().filter(|line| line.starts_with("$ weir ")).count() >= 2, "{shown}");
+    for line in shown.lines() {
+        assert!(guide.contains(&words(line)), "the guide on delivery does not show {line:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_server_takes_what_the_readme_sends_it() {
     let server = Server::start(Options::default()).await;
