@@ -51,6 +51,7 @@ export function stateWord(part: Part): string {
 const REASONS: Record<string, string> = {
   refused: "refused by the backend",
   queue_full: "the queue was full",
+  memory_full: "the memory for records was used up",
   expired: "too old, or too many attempts",
   withdrawn: "withdrawn: their sender sends them again",
   stopped: "Weir was stopped",

@@ -104,7 +104,7 @@ it is no text), with `error.type: decode` and the reason in `error.message`. It 
 Tombstones (messages without a body) are left out.
 
 **Delivery.** Offsets are committed every second, when partitions go to another member, and at the stop; and only up to the last message
-before which everything is as durable as `delivery.acknowledge` says (`delivered`, the default: every exporter has it). So nothing is
+before which everything is as durable as `delivery.acknowledge` says (`durable`, the default: it is on the disk for every exporter). So nothing is
 lost, and after a crash or a rebalance at most what was under way comes twice; after a clean stop nothing does. A partition whose records
 are not taken waits, and fetches nothing meanwhile; the others go on.
 
