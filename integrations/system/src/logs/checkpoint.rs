@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,14 @@ pub struct Entry {
     /// Since when it is gone, unix seconds: a copy of it may still turn up. 0 = it is there.
     #[serde(default)]
     pub gone_since: u64,
+}
+
+#[cfg(test)]
+impl Entry {
+    /// Lets time pass.
+    pub fn age(&mut self, by: std::time::Duration) {
+        self.gone_since = self.gone_since.saturating_sub(by.as_secs());
+    }
 }
 
 /// How long files that are gone are remembered: a copy that is compressed a rotation later (weekly
@@ -118,6 +126,22 @@ pub fn forget(positions: &mut Positions, now_seconds: u64) {
     let surplus = gone.len().saturating_sub(MOST_GONE);
     for (_, key) in gone.iter().take(surplus) {
         positions.remove(key);
+    }
+}
+
+/// Forgets paths of logs at which there has been none for long (unix seconds), and the oldest of too
+/// many.
+pub fn forget_logs(logs: &mut BTreeMap<PathBuf, u64>, now_seconds: u64) {
+    logs.retain(|_, seen| now_seconds.saturating_sub(*seen) < REMEMBERED_SECONDS);
+    if logs.len() <= MOST_GONE {
+        return;
+    }
+    let mut missing: Vec<(u64, PathBuf)> =
+        logs.iter().filter(|(_, seen)| **seen < now_seconds).map(|(path, seen)| (*seen, path.clone())).collect();
+    missing.sort_unstable();
+    let surplus = missing.len().saturating_sub(MOST_GONE);
+    for (_, path) in missing.iter().take(surplus) {
+        logs.remove(path);
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`config`]: the configuration and its check
 //! - [`glob`], [`identity`], [`checkpoint`]: which files there are, which is which, and how far each is delivered
 //! - [`watch`], [`tail`], [`archive`]: all files, one file, a compressed one
+//! - [`window`]: batches on their way into the pipeline
 //! - [`encoding`], [`assemble`], [`multiline`]: from bytes to records
 //! - [`parse`], [`record`], [`rules`]: what a record says, as a log record and as metrics
 //!
@@ -26,6 +27,7 @@ pub(crate) mod record;
 mod rules;
 mod tail;
 mod watch;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -36,9 +38,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use weir_model::{Payload, Signal};
@@ -48,6 +47,7 @@ use checkpoint::{Entry, Left, Positions};
 use config::{LogsConfig, Settings};
 use rules::Rules;
 use watch::{Batch, Watch};
+use window::Window;
 
 const DETAILS: &str = r"
 Reads files that match `paths`, from the beginning, and follows them as they grow. Files that appear
@@ -64,7 +64,7 @@ rotates; no reader can help that.
 
 **Delivery.** Positions move only after records are as durable as `delivery.acknowledge` says; they are
 kept in `logs/INSTANCE.json` of the data folder. While exporters cannot keep up the files wait. After a clean stop
-nothing comes twice; after a crash at most what was under way and the last second.
+nothing comes twice; after a crash at most what was under way and the last 0.2 s.
 
 **First run.** Files are read from their beginning, except those that were last written more than
 `ignore_older` ago (1 day); of those only what is added counts. `from: end` reads only what is added.
@@ -112,7 +112,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often positions are written while they move.
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+const SAVE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The integration `logs`.
 pub struct Logs {
@@ -147,8 +147,8 @@ impl Receive for Logs {
             tracing::warn!("{name}: {problem}");
         }
         let saver = Saver { path, positions, dirty: true, failed: false, name: name.clone() };
-        let handing = Handing { intake, stop: stop.clone(), full: Arc::default(), name };
-        Run { watch: Some(watch), saver, handing, under_way: FuturesOrdered::new() }.until(stop).await
+        let window = Window::new(intake.clone(), name);
+        Run { watch: Some(watch), saver, intake, window }.until(stop).await
     }
 }
 
@@ -160,15 +160,12 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     })
 }
 
-/// What became of a batch.
-type Handed = Option<Vec<(u64, Entry)>>;
-
 /// A running instance.
 struct Run {
     watch: Option<Watch>,
     saver: Saver,
-    handing: Handing,
-    under_way: FuturesOrdered<BoxFuture<'static, Handed>>,
+    intake: Intake,
+    window: Window<Vec<(u64, Entry)>>,
 }
 
 impl Run {
@@ -176,16 +173,8 @@ impl Run {
         let (mut next_round, mut pause) = (Instant::now(), SHORTEST_PAUSE);
         let mut next_save = Instant::now() + SAVE_INTERVAL;
         let mut reading: Option<JoinHandle<(Watch, Batch)>> = None;
-        // A batch that was read before it was known that the queue is full.
-        let mut held: Option<Batch> = None;
         loop {
-            if !self.handing.is_full()
-                && let Some(batch) = held.take()
-            {
-                self.hand_in(batch);
-            }
-            let may_read =
-                reading.is_none() && held.is_none() && self.under_way.len() < WINDOW && !self.handing.is_full();
+            let may_read = reading.is_none() && self.window.len() < WINDOW && !self.window.is_full();
             if may_read
                 && Instant::now() >= next_round
                 && let Some(mut watch) = self.watch.take()
@@ -198,21 +187,22 @@ impl Run {
             tokio::select! {
                 biased;
                 () = stop.wait() => break,
-                Some(handed) = self.under_way.next() => self.saver.settle(handed),
+                Some(positions) = self.window.next() => self.saver.settle(positions),
                 read = joined(&mut reading) => {
                     reading = None;
                     let (watch, mut batch) = read?;
                     self.watch = Some(watch);
                     if let Some(metrics) = batch.metrics.take() {
-                        self.handing.intake.push(metrics);
+                        self.intake.push(metrics);
                     }
                     let found_something = batch.more || batch.logs.is_some();
                     pause = if found_something { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                     next_round = Instant::now() + if batch.more { Duration::ZERO } else { pause };
-                    held = Some(batch);
+                    if batch.logs.is_some() || !batch.positions.is_empty() {
+                        self.window.push(batch.logs, batch.positions);
+                    }
                 }
                 () = tokio::time::sleep_until(next_round), if may_read && reading.is_none() => {}
-                () = tokio::time::sleep(SHORTEST_PAUSE), if self.handing.is_full() || held.is_some() => {}
                 () = tokio::time::sleep_until(next_save), if self.saver.dirty => {
                     next_save = Instant::now() + SAVE_INTERVAL;
                     self.saver.save().await?;
@@ -226,20 +216,12 @@ impl Run {
         self.finish().await
     }
 
-    fn hand_in(&mut self, batch: Batch) {
-        if batch.logs.is_some() || !batch.positions.is_empty() {
-            self.under_way.push_back(self.handing.offer(batch));
-        }
-    }
-
     /// Waits for the answers to what was handed in, and keeps the last positions.
     async fn finish(mut self) -> Result<(), Fault> {
         self.saver.save().await?;
-        while let Some(handed) = self.under_way.next().await {
-            if handed.is_none() {
-                break;
-            }
-            self.saver.settle(handed);
+        self.window.close();
+        while let Some(positions) = self.window.next().await {
+            self.saver.settle(positions);
             self.saver.save().await?;
         }
         self.saver.save().await
@@ -253,36 +235,6 @@ async fn joined(reading: &mut Option<JoinHandle<(Watch, Batch)>>) -> Result<(Wat
             Fault::new(FaultKind::Other, format!("reading log files ended unexpectedly: {error}; please report it"))
         }),
         None => std::future::pending().await,
-    }
-}
-
-/// Hands batches in until they are taken.
-struct Handing {
-    intake: Intake,
-    stop: Stop,
-    /// How many batches wait because they were not taken: nothing may overtake them.
-    full: Arc<AtomicUsize>,
-    name: Arc<str>,
-}
-
-impl Handing {
-    fn is_full(&self) -> bool {
-        self.full.load(Ordering::Acquire) > 0
-    }
-
-    /// Offers a batch again and again. Gives its positions, or `None` if it was not taken before
-    /// the stop.
-    fn offer(&self, batch: Batch) -> BoxFuture<'static, Handed> {
-        let (intake, stop, full, name) = (self.intake.clone(), self.stop.clone(), self.full.clone(), self.name.clone());
-        Box::pin(async move {
-            let Batch { logs, positions, .. } = batch;
-            if let Some(logs) = logs
-                && !taken(&intake, &stop, &full, &name, logs).await
-            {
-                return None;
-            }
-            Some(positions)
-        })
     }
 }
 
@@ -323,8 +275,8 @@ struct Saver {
 
 impl Saver {
     /// A batch was taken: its positions count from now on.
-    fn settle(&mut self, handed: Handed) {
-        for (key, entry) in handed.into_iter().flatten() {
+    fn settle(&mut self, positions: Vec<(u64, Entry)>) {
+        for (key, entry) in positions {
             self.dirty = true;
             self.positions.insert(key, entry);
         }

@@ -223,6 +223,22 @@ impl Tail {
         }
     }
 
+    /// Lets time pass. A file that has no name any more is not aged by whoever ages files by name.
+    #[cfg(test)]
+    pub fn age(&mut self, by: std::time::Duration) {
+        self.unlisted_since -= by;
+        self.last_growth -= by;
+        self.modified = self.modified.map(|modified| modified - by);
+        if let Some((_, since)) = &mut self.copy_of {
+            *since -= by;
+        }
+        if let Source::Plain(file) | Source::Gzip(Archive { file, .. }) = &self.source
+            && self.is_deleted()
+        {
+            file.set_modified(file.metadata().unwrap().modified().unwrap() - by).unwrap();
+        }
+    }
+
     /// It has another name now.
     pub fn renamed(&mut self, path: PathBuf) {
         self.origin = origin(&path);
@@ -363,7 +379,16 @@ impl Tail {
             let read = read_at_most(file, there, self.done.saturating_sub(guard.len() as u64))?;
             there.get(..read) == Some(guard)
         };
-        Ok(if holds { Turned::AtEnd } else { Turned::Truncated })
+        // Lines of programs often end alike, so what stands before the position is not enough.
+        Ok(if holds && self.begins_as_before(file)? { Turned::AtEnd } else { Turned::Truncated })
+    }
+
+    /// Whether a file has the beginning that this one had.
+    fn begins_as_before(&self, file: &File) -> io::Result<bool> {
+        let mut beginning = vec![0; self.head.length];
+        let read = read_at_most(file, &mut beginning, 0)?;
+        beginning.truncate(read);
+        Ok(self.head.length == 0 || self.head.begins(&beginning))
     }
 
     /// Reads a chunk at the position.

@@ -1,6 +1,7 @@
 //! All files of one instance: which there are, which of them are new, renamed, copied or gone, and
 //! whose turn it is. Everything here blocks on files; it runs beside the asynchronous workers.
 
+mod compare;
 mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,8 +75,9 @@ pub struct Watch {
     positions: Vec<(u64, Entry)>,
     /// Logs that were truncated since the last look: there may be copies of them.
     truncated: Vec<PathBuf>,
-    /// Paths at which logs were found, and when last: rotation takes them away for a moment.
-    logs: BTreeMap<PathBuf, Instant>,
+    /// Paths at which there are logs, or were, and when last, unix seconds: rotation takes them away
+    /// for a while.
+    logs: BTreeMap<PathBuf, u64>,
 }
 
 impl Watch {
@@ -89,6 +91,7 @@ impl Watch {
         let now_unix_nano = now_unix_nano();
         rules.starts(now_unix_nano);
         let past: BTreeMap<u64, Entry> = (1..).zip(left.files).collect();
+        let last_seconds = left.saved_unix_nano / 1_000_000_000;
         let watch = Watch {
             clock: Clock { zone: settings.zone.clone(), now_unix_nano },
             settings,
@@ -107,7 +110,7 @@ impl Watch {
             next_report: Instant::now() + report_interval,
             positions: Vec::new(),
             truncated: Vec::new(),
-            logs: BTreeMap::new(),
+            logs: compare::logs_of(past.values(), last_seconds),
         };
         (watch, past)
     }
@@ -133,6 +136,15 @@ impl Watch {
     #[cfg(test)]
     pub fn look_now(&mut self) {
         self.next_scan = Instant::now();
+    }
+
+    /// Lets time pass: everything that happened lies further back.
+    #[cfg(test)]
+    pub fn age(&mut self, by: Duration) {
+        self.last_scan -= by;
+        self.logs.values_mut().for_each(|seen| *seen -= by.as_secs());
+        self.past.values_mut().for_each(|entry| entry.age(by));
+        self.tails.values_mut().for_each(|tail| tail.age(by));
     }
 
     fn report(&mut self) -> Payload {

@@ -1,18 +1,18 @@
 //! Looking for files: which are there, which is which, and which are followed from where on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::super::assemble::GUARD_BYTES;
 use super::super::checkpoint::{self, Entry};
 use super::super::config::From;
 use super::super::glob::Found;
 use super::super::identity::{self, Beginning, FileId, Print, base_name, is_rotated};
 use super::super::record::Gathered;
 use super::super::tail::{PASSED_OVER, Tail};
+use super::compare::{fits, holds_the_same, is_at, is_copy_name, last_line_start, log_of};
 use super::{Watch, unix_seconds};
 
 /// How long a renamed file is kept open after its last byte: daemons write into it until they are
@@ -29,7 +29,8 @@ const COPY_WAIT: Duration = Duration::from_secs(60);
 /// systems have coarse clocks.
 const CLOCK_SLACK: Duration = Duration::from_secs(2);
 
-/// In folders with more logs, siblings are looked for only where a log itself gives reason to.
+/// In folders with more logs, siblings are looked for only where a log itself gives reason to. Of those
+/// that are not there any more the latest count.
 const MOST_LOGS_IN_FOLDER: usize = 64;
 
 impl Watch {
@@ -43,7 +44,7 @@ impl Watch {
         }
         let mut found = self.find();
         self.forget_replaced(&found, now, gathered);
-        let mut rotated = self.missing_logs(&found, now);
+        let mut rotated = self.missing_logs(&found);
         rotated.extend(self.recognise(&mut found, now));
         rotated.extend(std::mem::take(&mut self.truncated));
         rotated.extend(self.logs_in_changed_folders());
@@ -105,8 +106,11 @@ impl Watch {
             if tail.path == found.path && tail.size == found.metadata.len() {
                 continue;
             }
+            // Whatever stands in it was not in the empty one: it is found as a new file.
+            let is_other = tail.head().length == 0 && found.metadata.len() > 0 && tail.path != found.path;
             let looked = identity::open(&found.path).and_then(|file| {
-                Beginning::read(&file).map(|beginning| fits(&tail.entry(), &file, &found.metadata, &beginning))
+                let beginning = Beginning::read(&file)?;
+                Ok(!is_other && fits(&tail.entry(), &file, &found.metadata, &beginning))
             });
             if looked.is_ok_and(|fits| !fits) {
                 replaced.push(*key);
@@ -127,27 +131,35 @@ impl Watch {
         self.remember(key, entry);
     }
 
-    /// Paths of logs at which there is none at the moment.
-    fn missing_logs(&mut self, found: &HashMap<FileId, Found>, now: Instant) -> BTreeSet<PathBuf> {
-        for found in found.values() {
-            self.logs.insert(found.path.clone(), now);
-        }
-        self.logs.retain(|_, seen| now.saturating_duration_since(*seen) < RENAMED_WAIT);
-        self.logs.iter().filter(|(_, seen)| **seen < now).map(|(path, _)| path.clone()).collect()
+    /// Paths of logs at which there has been none for a short while.
+    fn missing_logs(&mut self, found: &HashMap<FileId, Found>) -> BTreeSet<PathBuf> {
+        let now = unix_seconds();
+        let there: BTreeSet<&PathBuf> = found.values().map(|found| &found.path).collect();
+        self.logs.extend(there.iter().map(|path| ((*path).clone(), now)));
+        checkpoint::forget_logs(&mut self.logs, now);
+        let lately = self.logs.iter().filter(|(_, seen)| now.saturating_sub(**seen) < RENAMED_WAIT.as_secs());
+        lately.map(|(path, _)| path).filter(|path| !there.contains(path)).cloned().collect()
     }
 
-    /// Logs in whose folders something came or went: an empty log may have been written, copied and
-    /// emptied again, which only the copy tells.
+    /// Logs in whose folders something came or went: an empty log, or one that is not there, may
+    /// have been written, rotated and emptied again, which only the rotated file tells.
     fn logs_in_changed_folders(&self) -> Vec<PathBuf> {
-        let mut folders: BTreeMap<&Path, Vec<&PathBuf>> = BTreeMap::new();
-        for log in self.logs.keys() {
-            folders.entry(log.parent().unwrap_or(log)).or_default().push(log);
+        let mut folders: BTreeMap<&Path, Vec<(u64, &PathBuf)>> = BTreeMap::new();
+        for (log, seen) in &self.logs {
+            folders.entry(log.parent().unwrap_or(log)).or_default().push((*seen, log));
         }
         let is_changed = |folder: &Path| {
             folder.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|at| at >= self.before_last_scan())
         };
-        folders.retain(|folder, logs| logs.len() <= MOST_LOGS_IN_FOLDER && is_changed(folder));
-        folders.into_values().flatten().cloned().collect()
+        folders.retain(|folder, _| is_changed(folder));
+        let lately = folders.into_values().flat_map(|mut logs| {
+            logs.sort_unstable_by(|a, b| b.cmp(a));
+            let last = logs.first().map_or(0, |(seen, _)| *seen);
+            let there = logs.iter().filter(|(seen, _)| *seen == last).count();
+            logs.truncate(if there > MOST_LOGS_IN_FOLDER { 0 } else { MOST_LOGS_IN_FOLDER });
+            logs
+        });
+        lately.map(|(_, log)| log.clone()).collect()
     }
 
     /// Takes the files that are known out of what was found. Gives the paths that known files left.
@@ -180,10 +192,7 @@ impl Watch {
         let mut rest = Vec::new();
         for found in new {
             let Some((file, beginning)) = self.look_into(&found.path) else { continue };
-            let id = FileId::of(&found.metadata);
-            let same =
-                self.past.iter().find(|(_, entry)| entry.id == id && fits(entry, &file, &found.metadata, &beginning));
-            match same.map(|(key, _)| *key) {
+            match self.same_in_past(&found, &file, &beginning) {
                 Some(key) => self.resume(key, found, &beginning),
                 None => rest.push((found, beginning)),
             }
@@ -191,6 +200,20 @@ impl Watch {
         for (found, beginning) in rest {
             self.admit_unknown(found, &beginning, None);
         }
+    }
+
+    /// The file of the past that this one is, by its inode and by what it holds.
+    fn same_in_past(&self, found: &Found, file: &File, beginning: &Beginning) -> Option<u64> {
+        let id = FileId::of(&found.metadata);
+        let mut known = self.past.iter().filter(|(_, entry)| entry.id == id && entry.head.length > 0);
+        known.find(|(_, entry)| fits(entry, file, &found.metadata, beginning)).map(|(key, _)| *key)
+    }
+
+    /// The file of the past that was empty and has the inode of this one. As long as it was there
+    /// it may be this one, if nothing else tells what this one is.
+    fn empty_in_past(&self, id: FileId) -> Option<u64> {
+        let mut empty = self.past.iter().filter(|(_, entry)| entry.head.length == 0 && entry.offset == 0);
+        empty.find(|(_, entry)| entry.id == id && entry.gone_since == 0).map(|(key, _)| *key)
     }
 
     fn look_into(&mut self, path: &Path) -> Option<(File, Beginning)> {
@@ -220,6 +243,10 @@ impl Watch {
             let mut tail = Tail::new(found.path, id, beginning, 0, Print::default(), &self.settings);
             tail.copy_of = Some((original, Instant::now()));
             self.tails.insert(key, tail);
+            return;
+        }
+        if let Some(key) = self.empty_in_past(id) {
+            self.resume(key, found, beginning);
             return;
         }
         if only_since.is_some_and(|since| !found.metadata.modified().is_ok_and(|modified| modified >= since)) {
@@ -292,10 +319,6 @@ impl Watch {
             .filter(|(_, entry)| entry.gone_since == 0)
             .map(|(key, entry)| (*key, PathBuf::from(&entry.path)))
             .collect();
-        // A log that was rotated away comes back at its path.
-        let recent = unix_seconds().saturating_sub(RENAMED_WAIT.as_secs());
-        let lately = self.past.values().filter(|entry| entry.gone_since == 0 || entry.gone_since >= recent);
-        self.logs.extend(lately.filter_map(|entry| Some((log_of(Path::new(&entry.path))?, now))));
         for (key, path) in missing {
             self.adopt_rotated(&path, self.before_last_scan(), now, gathered);
             let Some(mut entry) = self.past.remove(&key) else { continue };
@@ -346,11 +369,8 @@ impl Watch {
         siblings.sort_by_key(|found| found.metadata.modified().ok());
         for found in siblings {
             let Some((file, beginning)) = self.look_into(&found.path) else { continue };
-            let id = FileId::of(&found.metadata);
-            let same =
-                self.past.iter().find(|(_, entry)| entry.id == id && fits(entry, &file, &found.metadata, &beginning));
             let path = found.path.clone();
-            match same.map(|(key, _)| *key) {
+            match self.same_in_past(&found, &file, &beginning) {
                 Some(key) => self.resume(key, found, &beginning),
                 None => self.admit_unknown(found, &beginning, Some(since)),
             }
@@ -430,58 +450,4 @@ impl Watch {
         }
         checkpoint::forget(&mut self.past, unix_seconds());
     }
-}
-
-/// Whether what is remembered of a file fits what one holds.
-fn fits(entry: &Entry, file: &File, metadata: &Metadata, beginning: &Beginning) -> bool {
-    // Nothing was read of it and nothing was in it: every file fits, so the inode decides.
-    if entry.head.length == 0 {
-        return entry.offset == 0 && entry.id == FileId::of(metadata);
-    }
-    if !entry.head.begins(&beginning.bytes) {
-        return false;
-    }
-    // What stands at an offset of an archive is known only when it is read.
-    beginning.is_gzip
-        || (!entry.gzip
-            && metadata.len() >= entry.offset
-            && entry.guard.stands_before(file, entry.offset).unwrap_or(false))
-}
-
-/// Where the last line of a file begins that has no end yet; far from any line end it is the end.
-fn last_line_start(found: &Found) -> u64 {
-    let length = found.metadata.len();
-    let (mut end, start) = ([0; 4096], length.saturating_sub(4096));
-    let read = identity::open(&found.path).and_then(|file| identity::read_at_most(&file, &mut end, start));
-    let end = end.get(..read.unwrap_or(0)).unwrap_or_default();
-    memchr::memrchr(b'\n', end).map_or(length & !1, |at| start + at as u64 + 1)
-}
-
-/// Whether a file is at a path.
-fn is_at(id: FileId, path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| FileId::of(&metadata) == id)
-}
-
-/// Whether the end of a file stands at the same place in another one.
-fn holds_the_same(found: &Found, original: &Path) -> bool {
-    let look = || {
-        let (length, mut end) = (found.metadata.len(), [0; GUARD_BYTES]);
-        let read =
-            identity::read_at_most(&identity::open(&found.path)?, &mut end, length.saturating_sub(GUARD_BYTES as u64))?;
-        Print::of(end.get(..read).unwrap_or_default()).stands_before(&identity::open(original)?, length)
-    };
-    look().unwrap_or(false)
-}
-
-/// The log that a file is a rotated part of, or the file itself.
-fn log_of(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name().and_then(|name| name.to_str())?;
-    Some(path.with_file_name(base_name(name)))
-}
-
-/// Whether rotation gives a copy of `original` this name.
-fn is_copy_name(copy: &Path, original: &Path) -> bool {
-    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    let Some((copy, original)) = name(copy).zip(name(original)) else { return false };
-    copy != original && is_rotated(&copy) && base_name(&copy) == base_name(&original)
 }
