@@ -185,6 +185,11 @@ impl SimulatedDisk {
         self.world().is_crashed
     }
 
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.world().used()
+    }
+
     /// Syncs of files so far.
     pub fn syncs(&self) -> u64 {
         self.world().syncs

@@ -41,6 +41,9 @@ pub enum ReadError {
     },
 }
 
+/// What is settled of rows.
+type Rows = Vec<(Key, Settled)>;
+
 /// A row as it stands in the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct SavedRow {
@@ -85,7 +88,7 @@ fn encode(rows: &[(Key, Settled)]) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<(Key, Settled)>, String> {
+fn decode(bytes: &[u8]) -> Result<Rows, String> {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let (first, body) = (parts.next().unwrap_or_default(), parts.next().ok_or("it ends too early")?);
     let expected = format!("{NAME}{:08x}", crc32c::crc32c(body));
@@ -105,7 +108,7 @@ pub fn read(disk: &dyn Disk, path: &Path) -> Result<Vec<(Key, Settled)>, ReadErr
 }
 
 /// The rows of a file, and its bytes.
-fn read_bytes(disk: &dyn Disk, path: &Path) -> Result<(Vec<(Key, Settled)>, Vec<u8>), ReadError> {
+fn read_bytes(disk: &dyn Disk, path: &Path) -> Result<(Rows, Vec<u8>), ReadError> {
     let failed = |source| ReadError::Io { path: path.to_owned(), source };
     let file = match disk.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
@@ -253,10 +256,23 @@ mod tests {
         for exporter in ["one", "two"] {
             row(&ledger, exporter).accept_and_drop(1, Reason::Filtered);
         }
-        ledger.leave_to_queue(&Arc::from("one"));
-        file.save(&ledger).unwrap();
-        let rows = read(&disk, &path()).unwrap();
-        assert_eq!(rows.iter().map(|((_, exporter, _), _)| &**exporter).collect::<Vec<_>>(), ["two"]);
+        let saved = || {
+            file.save(&ledger).unwrap();
+            let rows = read(&disk, &path()).unwrap();
+            rows.into_iter().map(|((_, exporter, _), _)| exporter.to_string()).collect::<Vec<_>>()
+        };
+        let queue = ledger.has_queue(&Arc::from("one"), false);
+        assert_eq!(saved(), ["one", "two"], "its log has nothing yet");
+        ledger.leave_to_queue("one", queue);
+        assert_eq!(saved(), ["two"]);
+        ledger.has_no_queue("one");
+        ledger.leave_to_queue("one", queue);
+        assert_eq!(saved(), ["one", "two"], "the log of a queue that it had before counts no more");
+        let again = ledger.has_queue(&Arc::from("one"), true);
+        ledger.queue_closed("one", queue);
+        assert_eq!(saved(), ["two"]);
+        ledger.queue_closed("one", again);
+        assert_eq!(saved(), ["one", "two"], "a queue that was opened in vain keeps nothing");
     }
 
     #[test]

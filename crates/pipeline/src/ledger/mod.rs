@@ -7,115 +7,17 @@
 //! It outlives the process: a queue on disk keeps the rows of its exporter ([`Totals`]), a
 //! [`LedgerFile`] all others.
 
+mod counts;
 mod file;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use weir_model::Signal;
 
+pub use counts::{Counts, Reason};
 pub use file::{LedgerFile, ReadError, read};
-
-/// Why records were not delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// The backend refused them for good.
-    Refused,
-    /// The exporter's queue was full, and they could not wait at their source.
-    QueueFull,
-    /// They could not be delivered within `retry_max_age` or `retry_attempts`.
-    Expired,
-    /// Their sender gave up waiting and sends them again.
-    Withdrawn,
-    /// Weir was stopped before they could be delivered.
-    Stopped,
-    /// No route leads to an exporter that takes their signal.
-    NoRoute,
-    /// A route's `keep` left them out.
-    Filtered,
-    /// They give no point in the temporality that the backend wants (the first of a series).
-    Temporality,
-    /// They cannot be encoded for the backend.
-    NotEncodable,
-    /// The disk failed before their queue had them on it; their source sends them again if it can.
-    NotStored,
-    /// Their queue has them no more: the disk cannot read them, or gives back other bytes.
-    Unreadable,
-    /// The memory of the process was used up, and they could not wait at their source.
-    MemoryFull,
-}
-
-impl Reason {
-    /// All reasons.
-    pub const ALL: [Reason; 12] = [
-        Reason::Refused,
-        Reason::QueueFull,
-        Reason::Expired,
-        Reason::Withdrawn,
-        Reason::Stopped,
-        Reason::NoRoute,
-        Reason::Filtered,
-        Reason::Temporality,
-        Reason::NotEncodable,
-        Reason::NotStored,
-        Reason::Unreadable,
-        Reason::MemoryFull,
-    ];
-
-    /// The name under which it is counted.
-    pub fn name(self) -> &'static str {
-        match self {
-            Reason::Refused => "refused",
-            Reason::QueueFull => "queue_full",
-            Reason::Expired => "expired",
-            Reason::Withdrawn => "withdrawn",
-            Reason::Stopped => "stopped",
-            Reason::NoRoute => "no_route",
-            Reason::Filtered => "filtered",
-            Reason::Temporality => "temporality",
-            Reason::NotEncodable => "not_encodable",
-            Reason::NotStored => "not_stored",
-            Reason::Unreadable => "unreadable",
-            Reason::MemoryFull => "memory_full",
-        }
-    }
-
-    /// The reason of a name; `None` for one of a later version.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.name() == name)
-    }
-}
-
-/// The columns of one row, in records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Taken from the source for this exporter.
-    pub accepted: u64,
-    /// The exporter's backend has them.
-    pub delivered: u64,
-    /// Waiting in the exporter's queue.
-    pub queued: u64,
-    /// In a request under way, or waiting to be sent again.
-    pub in_flight: u64,
-    /// Refused for good and kept as dead letters. What is replayed is accepted anew, from the source
-    /// [`DEAD_LETTERS`].
-    pub dead_lettered: u64,
-    /// Not delivered, by reason.
-    pub dropped: BTreeMap<Reason, u64>,
-}
-
-impl Counts {
-    /// All dropped records.
-    pub fn dropped_total(&self) -> u64 {
-        self.dropped.values().sum()
-    }
-
-    /// What does not add up: 0 unless Weir has an error.
-    pub fn difference(&self) -> i128 {
-        let kept = [self.delivered, self.queued, self.in_flight, self.dead_lettered, self.dropped_total()];
-        i128::from(self.accepted) - kept.into_iter().map(i128::from).sum::<i128>()
-    }
-}
 
 /// One row: a source, an exporter and a signal.
 #[derive(Debug, Default)]
@@ -197,19 +99,29 @@ impl Row {
     }
 
     /// The queue of the row was opened: its log says what is settled (nothing, where there is none yet),
-    /// and so many records wait in it.
-    pub(crate) fn restore(&self, totals: Option<&Totals>, waiting: u64) {
+    /// and so many records wait in it. Unless its log `is_keeper` of the row already, what the row had
+    /// without it goes on in the log: while its exporter had no queue it was counted on from what the log
+    /// says.
+    pub(crate) fn restore(&self, totals: Option<&Totals>, waiting: u64, is_keeper: bool) {
         self.with(|Columns { counts, aside }| {
-            let mut all = aside.clone();
-            match totals {
-                Some(totals) => all.add(totals),
-                // What the row had before it had a queue goes on in the log.
-                None => {
-                    all = Totals::of_settled(counts);
-                    aside.clone_from(&all);
-                }
+            let settled = Totals::of_settled(counts);
+            let noted = totals.cloned().unwrap_or_default();
+            let is_later = !is_keeper && settled.accepted.saturating_sub(aside.accepted) > noted.accepted;
+            if totals.is_none() || is_later {
+                *aside = settled;
+                aside.subtract(&noted);
+                // A column may be smaller: what was counted of an entry that came back to the queue.
+                aside.accepted = aside.settled.total();
             }
+            let mut all = noted;
+            all.add(aside);
+            // What waits or is under way besides has nothing to do with this queue: it came before it.
+            let others = (counts.queued + counts.in_flight).saturating_sub(waiting);
+            let in_flight = counts.in_flight.min(others);
             *counts = all.into_counts(waiting);
+            counts.accepted += others;
+            counts.queued += others - in_flight;
+            counts.in_flight = in_flight;
         });
     }
 
@@ -319,6 +231,15 @@ impl Settled {
     }
 }
 
+/// A row of which a ledger's file and the log of a queue both say something: the one that says more was
+/// written later, for neither takes anything back. What waits stands in the log.
+pub(crate) fn joined(file: Settled, log: Counts) -> Counts {
+    if file.total() <= Settled::of(&log).total() {
+        return log;
+    }
+    Totals { accepted: file.total(), settled: file }.into_counts(log.queued)
+}
+
 /// What is settled of a row for ever: the part of it that a queue's log keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -411,9 +332,15 @@ impl Account {
         &self.row
     }
 
+    /// Counts for the entry's queue. What comes from a queue in memory never stands in one on disk, and
+    /// the log of the one that its exporter may have by now has to note it.
     fn tally(&self, change: impl FnOnce(&mut Settled)) {
-        if let Some(tally) = &self.tally {
-            tally.change(change);
+        match &self.tally {
+            Some(tally) => tally.change(change),
+            None => self.row.with(|columns| {
+                change(&mut columns.aside.settled);
+                columns.aside.accepted = columns.aside.settled.total();
+            }),
         }
     }
 
@@ -446,8 +373,19 @@ pub type Key = (Arc<str>, Arc<str>, Signal);
 #[derive(Debug, Default)]
 pub struct Ledger {
     rows: RwLock<BTreeMap<Key, Arc<Row>>>,
-    /// Exporters whose rows a queue on disk keeps.
-    kept: RwLock<BTreeSet<Arc<str>>>,
+    /// Exporters with a queue on disk.
+    queues: RwLock<BTreeMap<Arc<str>, Keeper>>,
+    /// Queues so far.
+    queues_opened: AtomicU64,
+}
+
+/// A queue on disk that keeps the rows of its exporter.
+#[derive(Clone, Copy, Debug)]
+struct Keeper {
+    /// Which queue.
+    queue: u64,
+    /// Whether its log has all rows: until then the file has them.
+    has_all: bool,
 }
 
 impl Ledger {
@@ -467,23 +405,49 @@ impl Ledger {
         of_exporter.map(|((source, _, signal), row)| (source.clone(), *signal, row.clone())).collect()
     }
 
-    /// The log of a queue on disk has all rows of an exporter from now on.
-    pub(crate) fn leave_to_queue(&self, exporter: &Arc<str>) {
-        let is_known = self.kept.read().unwrap_or_else(PoisonError::into_inner).contains(exporter);
-        if !is_known {
-            self.kept.write().unwrap_or_else(PoisonError::into_inner).insert(exporter.clone());
+    /// An exporter has a queue on disk from now on, whose log has all rows already or not. The number of
+    /// that queue.
+    pub(crate) fn has_queue(&self, exporter: &Arc<str>, has_all: bool) -> u64 {
+        let queue = self.queues_opened.fetch_add(1, Ordering::Relaxed);
+        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+        queues.insert(exporter.clone(), Keeper { queue, has_all });
+        queue
+    }
+
+    /// The log of a queue has all rows of its exporter from now on, unless the exporter has another one or
+    /// none any more.
+    pub(crate) fn leave_to_queue(&self, exporter: &str, queue: u64) {
+        let keeper = self.queues.read().unwrap_or_else(PoisonError::into_inner).get(exporter).copied();
+        if keeper.is_some_and(|keeper| keeper.queue == queue && !keeper.has_all)
+            && let Some(keeper) = self.queues.write().unwrap_or_else(PoisonError::into_inner).get_mut(exporter)
+        {
+            keeper.has_all |= keeper.queue == queue;
         }
     }
 
-    /// An exporter has no queue on disk any more: its rows are counted on from what they are.
+    /// Whether the log of a queue has all rows of an exporter.
+    pub(crate) fn is_left_to_queue(&self, exporter: &str) -> bool {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        queues.get(exporter).is_some_and(|keeper| keeper.has_all)
+    }
+
+    /// An exporter has no queue on disk any more: its rows are counted on from what they are, although a
+    /// queue that it had may go on to be emptied.
     pub fn has_no_queue(&self, exporter: &str) {
-        self.kept.write().unwrap_or_else(PoisonError::into_inner).remove(exporter);
+        self.queues.write().unwrap_or_else(PoisonError::into_inner).remove(exporter);
+    }
+
+    /// A queue was closed, which may have been opened in vain.
+    pub(crate) fn queue_closed(&self, exporter: &str, queue: u64) {
+        let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
+        if queues.get(exporter).is_some_and(|keeper| keeper.queue == queue) {
+            queues.remove(exporter);
+        }
     }
 
     /// What is settled of the rows that no queue on disk keeps.
     fn settled_elsewhere(&self) -> Vec<(Key, Settled)> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let rows = self.snapshot().into_iter().filter(|((_, exporter, _), _)| !kept.contains(exporter));
+        let rows = self.snapshot().into_iter().filter(|((_, exporter, _), _)| !self.is_left_to_queue(exporter));
         let settled = rows.map(|(key, counts)| (key, Settled::of(&counts)));
         settled.filter(|(_, settled)| settled.total() > 0).collect()
     }

@@ -203,6 +203,10 @@ impl Exporters {
             let DiskQueueOptions { limit_bytes, when_full, sync, max_age, .. } = storage.queue_options(&options, budget);
             disk.reconfigure(limit_bytes, when_full, sync, max_age);
         }
+        if line.disk.is_none() {
+            // It may have had one before: the file of the ledger has its rows from now on.
+            telemetry.ledger.has_no_queue(&name);
+        }
         telemetry.health.initializing(&name);
         telemetry.exporter(line.outlet.clone(), line.attempts.clone());
         let release = CancellationToken::new();

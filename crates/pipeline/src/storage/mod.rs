@@ -9,13 +9,14 @@
 
 mod open;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weir_config::{QueueKind, Settings, SyncPolicy};
 
 use crate::disk::RealDisk;
-use crate::ledger::{self, Counts, Key};
+use crate::ledger::{self, Counts, Key, Settled};
 use crate::queue;
 
 pub use open::Storage;
@@ -107,11 +108,21 @@ pub fn queues_in(data: &Path) -> std::io::Result<Vec<(Arc<str>, PathBuf)>> {
 pub fn ledger(data: &Path) -> Result<Vec<(Key, Counts)>, String> {
     let file = data.join(LEDGER_FILE);
     let rows = ledger::read(&RealDisk, &file).map_err(|error| error.to_string())?;
-    let mut all: Vec<(Key, Counts)> = rows.into_iter().map(|(key, settled)| (key, settled.counts())).collect();
+    let mut rows: BTreeMap<Key, Settled> = rows.into_iter().collect();
     let folders = queues_in(data).map_err(|error| format!("{}: {error}", data.display()))?;
+    let mut all: Vec<(Key, Counts)> = Vec::new();
     for (exporter, folder) in folders {
-        all.extend(queue::ledger_rows(&RealDisk, &folder, &exporter).map_err(|error| error.to_string())?);
+        let logged = queue::ledger_rows(&RealDisk, &folder, &exporter).map_err(|error| error.to_string())?;
+        for (key, counts) in logged {
+            let counts = match rows.remove(&key) {
+                // The queue was moved to memory, or from there.
+                Some(settled) => ledger::joined(settled, counts),
+                None => counts,
+            };
+            all.push((key, counts));
+        }
     }
+    all.extend(rows.into_iter().map(|(key, settled)| (key, settled.counts())));
     all.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(all)
 }

@@ -8,6 +8,7 @@ mod delivery;
 mod each;
 mod hostile;
 mod line;
+mod moves;
 mod pauses;
 mod planning;
 mod refusals;

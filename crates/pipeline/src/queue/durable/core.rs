@@ -64,6 +64,8 @@ pub struct Core {
     pub exporter: Arc<str>,
     /// Where its rows are.
     pub ledger: Arc<Ledger>,
+    /// The number that the ledger gave to this queue.
+    pub ledger_number: u64,
     /// Names the key of the options.
     pub key_id: KeyId,
     /// Tells the time.
@@ -115,11 +117,12 @@ impl Core {
             shared.change(0, state.disk_bytes());
         }
         let writer = Writer::new(next_number);
-        let core = Self {
+        let mut core = Self {
             disk,
             folder,
             exporter: exporter.clone(),
             ledger,
+            ledger_number: 0,
             key_id,
             now_ms,
             changed: Notify::new(),
@@ -130,6 +133,8 @@ impl Core {
             writer: Mutex::new(writer),
             reader: Mutex::default(),
         };
+        let has_rows = core.state().cursor_segment.is_some() && !report.begins_anew;
+        core.ledger_number = core.ledger.has_queue(exporter, has_rows && !core.has_asides());
         core.log(&report);
         core.cut_torn(&report.damage);
         Ok((core, report))
@@ -366,6 +371,7 @@ impl Drop for Core {
         if let Some(shared) = &self.options().shared {
             shared.change(bytes, 0);
         }
+        self.ledger.queue_closed(&self.exporter, self.ledger_number);
     }
 }
 
@@ -414,9 +420,10 @@ fn restore(found: &Survey, waiting: &[Found], ledger: &Ledger, exporter: &Arc<st
     let noted = found.sums.iter().flat_map(|sums| sums.rows.keys().cloned());
     let there = waiting.iter().map(|found| (found.origin.clone(), found.signal));
     let rows: BTreeSet<(Arc<str>, Signal)> = known.chain(noted).chain(there).collect();
+    let is_keeper = ledger.is_left_to_queue(exporter);
     for key in rows {
         let waits = waiting.iter().find(|found| found.origin == key.0 && found.signal == key.1);
         let totals = found.sums.as_ref().map(|sums| sums.rows.get(&key).cloned().unwrap_or_default());
-        ledger.row(&key.0, exporter, key.1).restore(totals.as_ref(), waits.map_or(0, |found| found.records));
+        ledger.row(&key.0, exporter, key.1).restore(totals.as_ref(), waits.map_or(0, |found| found.records), is_keeper);
     }
 }

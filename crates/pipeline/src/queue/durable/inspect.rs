@@ -74,6 +74,7 @@ pub fn export(
 ) -> Result<(), OpenError> {
     let found = survey(disk, folder, Depth::Headers)?;
     let mut floor = found.cursor;
+    let newest = found.segments.last().map(|segment| segment.number);
     for segment in &found.segments {
         let (number, end) = (segment.number, segment.end);
         let (_, Some(mut scan)) = survey::open(disk, folder, number, end, PAYLOADS_CHUNK_BYTES)? else { continue };
@@ -83,8 +84,12 @@ pub fn export(
             if entry.sequence < floor || is_released {
                 continue;
             }
-            floor = entry.sequence + 1;
-            let payload = scan.stored(&entry).and_then(|stored| entry.plain(stored, key));
+            let stored = scan.stored(&entry);
+            // As at opening: what is damaged in the newest segment may be of a write that was never finished.
+            if stored.is_some() || newest != Some(number) {
+                floor = entry.sequence + 1;
+            }
+            let payload = stored.and_then(|stored| entry.plain(stored, key));
             let exported = Exported {
                 sequence: entry.sequence,
                 origin: entry.origin.clone(),

@@ -2,7 +2,8 @@
 //!
 //! - [`record`], [`segment`]: the bytes of the log; [`cipher`]: their encryption
 //! - [`survey`]: what a folder holds; [`core`]: opening one
-//! - [`state`]: what waits, what is under way, what is settled
+//! - [`state`]: what waits, what is under way, what is settled; [`totals`], [`released`]: what the cursor
+//!   says of that
 //! - [`writer`]: groups of entries, one write and one sync each; [`room`]: what may be removed, or must
 //! - [`reader`]: what did not stay in memory
 //! - [`inspect`]: for people
@@ -25,6 +26,7 @@ mod model;
 mod options;
 mod reader;
 mod record;
+mod released;
 mod room;
 mod segment;
 mod shortage;
@@ -90,6 +92,10 @@ impl DiskQueue {
         };
         let (core, report) = Core::open(disk, folder, exporter, ledger, options, Arc::new(unix_ms))?;
         let core = Arc::new(core);
+        if core.has_asides() {
+            // The rows that the exporter had without a queue are in its log before anything else.
+            core.keep_house(true);
+        }
         let writing = core.clone();
         let thread = std::thread::Builder::new()
             .name(format!("queue {exporter}"))

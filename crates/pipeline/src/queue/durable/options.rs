@@ -13,7 +13,8 @@ use crate::queue::durable::cipher::Key;
 /// Bounds and promises of a queue on disk.
 #[derive(Clone, Debug)]
 pub struct DiskQueueOptions {
-    /// Most bytes of its files. One batch larger than that is taken when nothing else is there.
+    /// Most bytes of its files. One batch larger than that is taken when nothing else is there, and how far
+    /// the queue is settled is noted beyond it, within one segment.
     pub limit_bytes: u64,
     /// What happens when they are reached.
     pub when_full: WhenFull,

@@ -66,6 +66,8 @@ impl Core {
     /// Not even a cursor has room: what is removed before it is noted makes it. Whether anything was.
     fn remove_unnoted(&self, writer: &mut Writer) -> bool {
         let before = self.state().segments.len();
+        // The cursor that is noted then has to say what became of what is removed behind it.
+        self.state().release_segments();
         self.remove_settled();
         let is_less = self.state().segments.len() < before;
         if is_less {

@@ -284,7 +284,11 @@ impl Walk<'_> {
         };
         if key.is_none() {
             let bytes = file_bytes.min(BEGINNING_BYTES as u64);
-            self.report(number, 0, bytes, bytes == file_bytes, None);
+            let is_torn = bytes == file_bytes;
+            if is_torn {
+                segment.end = 0;
+            }
+            self.report(number, 0, bytes, is_torn, None);
         }
         while let Some(found) = scan.find() {
             match found {

@@ -12,9 +12,6 @@
 //! ```
 //!
 //! Integers are little-endian.
-//!
-//! A released segment lies behind the cursor, but all in it was settled and is in the sums: the space was
-//! needed while an entry before it was still under way. Should its file be there, its entries do not wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,37 +19,10 @@ use std::sync::Arc;
 use weir_model::Signal;
 
 use crate::ledger::{Reason, Settled, Totals};
+use crate::queue::durable::released::Released;
 
 /// Sums by origin and signal.
 pub type RowTotals = BTreeMap<(Arc<str>, Signal), Totals>;
-
-/// Sequences of released segments, of the first entry and the last, those of neighbours as one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Released(BTreeMap<u64, u64>);
-
-impl Released {
-    /// Whether an entry was in one of them.
-    pub fn contains(&self, sequence: u64) -> bool {
-        self.0.range(..=sequence).next_back().is_some_and(|(_, last)| sequence <= *last)
-    }
-
-    /// Makes one of neighbours between which nothing lies that counts.
-    pub fn merge(&mut self, lies_between: impl Fn(u64, u64) -> bool) {
-        let mut merged: Vec<(u64, u64)> = Vec::new();
-        for (first, last) in std::mem::take(&mut self.0) {
-            match merged.last_mut() {
-                Some((_, end)) if !lies_between(*end, first) => *end = last,
-                _ => merged.push((first, last)),
-            }
-        }
-        self.0 = merged.into_iter().collect();
-    }
-
-    /// Forgets what the cursor has passed.
-    pub fn pass(&mut self, cursor: u64) {
-        self.0.retain(|_, last| *last >= cursor);
-    }
-}
 
 /// What a cursor carries besides its position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,15 +79,15 @@ impl Outcomes {
                 add(&mut self.totals, key, &totals);
             }
         }
-        self.released.0.insert(sequences.0, sequences.1);
+        self.released.add(sequences.0, sequences.1);
     }
 }
 
 /// The sums as the cursor carries them.
 pub fn encode(Sums { rows, released }: &Sums) -> Vec<u8> {
     let mut out = vec![VERSION];
-    out.extend_from_slice(&u32::try_from(released.0.len()).unwrap_or(u32::MAX).to_le_bytes());
-    for (first, last) in &released.0 {
+    out.extend_from_slice(&u32::try_from(released.ranges().len()).unwrap_or(u32::MAX).to_le_bytes());
+    for (first, last) in released.ranges() {
         [first, last].into_iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
     }
     for ((origin, signal), Totals { accepted, settled }) in rows {
@@ -151,7 +121,7 @@ pub fn decode(bytes: &[u8]) -> Option<Sums> {
     }
     let mut released = Released::default();
     for _ in 0..u32::from_le_bytes([rest.byte()?, rest.byte()?, rest.byte()?, rest.byte()?]) {
-        released.0.insert(rest.number()?, rest.number()?);
+        released.add(rest.number()?, rest.number()?);
     }
     let mut rows = RowTotals::new();
     while !rest.0.is_empty() {
@@ -215,7 +185,9 @@ mod tests {
         add(&mut all, key("a"), &Totals::dropped(u64::MAX - 7, Reason::MemoryFull));
         let settled = Settled { delivered: 3, dead_lettered: 2, ..Settled::default() };
         add(&mut all, (Arc::from("ü/b"), Signal::Traces), &Totals { accepted: 5, settled });
-        let all = Sums { rows: all, released: Released(BTreeMap::from([(8, 9)])) };
+        let mut released = Released::default();
+        released.add(8, 9);
+        let all = Sums { rows: all, released };
         let bytes = encode(&all);
         assert_eq!(decode(&bytes), Some(all));
         let wholes = (0..bytes.len()).filter(|length| decode(&bytes[..*length]).is_some()).count();
@@ -243,15 +215,6 @@ mod tests {
         outcomes.settle(None, 1, key("a"), &one);
         assert_eq!(outcomes.totals[&key("a")].accepted, 5);
         assert!(outcomes.behind.is_empty());
-    }
-
-    #[test]
-    fn released_neighbours_are_one_unless_something_lies_between() {
-        let mut released = Released(BTreeMap::from([(1, 2), (5, 6), (9, 10)]));
-        released.merge(|after, before| after < 7 && 7 < before);
-        assert_eq!(released, Released(BTreeMap::from([(1, 6), (9, 10)])));
-        released.pass(7);
-        assert_eq!(released, Released(BTreeMap::from([(9, 10)])));
     }
 
     proptest! {

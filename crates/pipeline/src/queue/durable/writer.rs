@@ -14,10 +14,11 @@ use crate::options::WhenFull;
 use crate::queue::durable::core::{Aside, Core};
 use crate::queue::durable::options::SyncPolicy;
 use crate::queue::durable::record::{self, Header, Kind, Place};
+use crate::queue::durable::released::Released;
 use crate::queue::durable::segment;
 use crate::queue::durable::shortage::Shortage;
 use crate::queue::durable::state::{Pending, Segment, State};
-use crate::queue::durable::totals::{self, Released};
+use crate::queue::durable::totals;
 
 /// Most bytes of one write, and no more than a segment; unless a single entry is longer.
 const GROUP_BYTES: u64 = 8 << 20;
@@ -312,7 +313,8 @@ impl Core {
         let is_time = writer.cursor_written.elapsed() >= self.options().cursor_interval;
         let state = self.state();
         let sequence = state.cursor();
-        if !must && !is_first && !(is_time && sequence != state.written_cursor) {
+        let is_due = is_time && sequence != state.written_cursor;
+        if !(must || is_first || is_due) {
             return None;
         }
         let (sums, asides) = self.sums(&state);
@@ -333,7 +335,7 @@ impl Core {
             totals::add(&mut state.outcomes.totals, key, &totals);
         }
         drop(state);
-        self.ledger.leave_to_queue(&self.exporter);
+        self.ledger.leave_to_queue(&self.exporter, self.ledger_number);
     }
 
     /// After a write: waits for the disk as configured, and cuts off what is not whole.
