@@ -28,6 +28,7 @@ readonly DEBIAN=(
   "prometheus-node-exporter prometheus-node-exporter"
   "prometheus-alertmanager prometheus-alertmanager"
   "/usr/lib/postgresql/*/bin/initdb postgresql"
+  "/usr/sbin/logrotate logrotate"
   "influxd influxdb"
   "victoria-metrics victoria-metrics"
   "chromium chromium"

@@ -1,7 +1,7 @@
 //! Records in a real OpenSearch: all of them, exactly once, whatever happens to the node; and what
 //! it refuses is refused alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+use crate::delivery::letters;
 use crate::harness::http::{get_json, send};
+use crate::harness::lasting::Row;
 use crate::harness::peers::{Peer, peer};
 use crate::harness::process::Process;
 use crate::harness::relay::{Relay, Texts, gauges, logs};
@@ -197,6 +199,50 @@ async fn opensearch_refuses_exactly_the_records_that_its_mapping_does_not_take()
     assert_eq!(found, expected);
     let log = relay.agent.process.stderr();
     assert!(log.contains("20 records are refused for good"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_mapping_refuses_is_dead_letters_which_arrive_when_it_is_mended() {
+    let Some(program) = peer(Peer::OpenSearch) else { return };
+    let mut node = OpenSearch::start(&program).await;
+    node.put("strict", json!({"mappings": {"properties": {"labels": {"properties": {"code": {"type": "long"}}}}}}))
+        .await;
+    let exporter = node.exporter("  index: strict\n  retry_delay: 200ms\n  retry_max_delay: 1s\n");
+    let agent = letters::agent(&exporter).await;
+    let (good, bad): (Texts<'_>, Texts<'_>) = (&[("code", "5")], &[("code", "five")]);
+    let batch = |from: u64| {
+        logs((from..from + 60).map(|at| (NEW_YEAR + at, format!("line {at}"), if at % 3 == 0 { bad } else { good })))
+    };
+    letters::send(&agent, "logs", &batch(0)).await;
+    let row = letters::drained(&agent, seconds(30)).await;
+    assert_eq!(row, Row { accepted: 60, delivered: 40, dead_lettered: 20, ..Row::default() });
+    // The node dies in the middle of a flow; what it refuses is found out afterwards.
+    for part in 1..10 {
+        letters::send(&agent, "logs", &batch(part * 60)).await;
+        if part == 3 {
+            node.kill().await;
+        }
+    }
+    node.start_again().await;
+    let row = letters::drained(&agent, seconds(60)).await;
+    assert_eq!(row, Row { accepted: 600, delivered: 400, dead_lettered: 200, ..Row::default() });
+    let is_bad = |at: &u64| at.is_multiple_of(3);
+    let why = "failed to parse field [labels.code] of type [long]";
+    let lines =
+        |texts: BTreeSet<String>| texts.into_iter().filter(|text| text.starts_with("line ")).collect::<Vec<_>>();
+    let mut expected: Vec<String> = (0..600).filter(is_bad).map(|at| format!("line {at}")).collect();
+    expected.sort_unstable();
+    assert_eq!(lines(letters::texts(&agent, why)), expected, "exactly the bad ones");
+    letters::replay_in_vain(&agent, 200).await;
+    assert_eq!(lines(letters::texts(&agent, why)), expected);
+
+    let lenient =
+        json!({"properties": {"labels": {"properties": {"code": {"type": "long", "ignore_malformed": true}}}}});
+    node.put("strict/_mapping", lenient).await;
+    letters::replay(&agent).await;
+    let found = messages(&node.wait_for_documents("strict", 600).await);
+    assert_eq!(found, (0..600).map(|at| (format!("line {at}"), 1)).collect::<BTreeMap<String, usize>>());
+    println!("documents that were stored, and refused, since the node began: {:?}", node.indexed("strict").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

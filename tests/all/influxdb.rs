@@ -10,7 +10,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+use crate::delivery::letters;
 use crate::harness::http::{get, get_json, post, send};
+use crate::harness::lasting::Row;
 use crate::harness::peers::{Peer, peer};
 use crate::harness::process::Process;
 use crate::harness::relay::{Gauge, Relay, gauges};
@@ -175,6 +177,50 @@ async fn influxdb_1_refuses_exactly_the_points_that_it_leaves_out() {
     let reply = relay.send("metrics", &gauges(list)).await;
     assert!(reply.rejected == 10 && reply.message.contains("beyond retention policy"), "{reply:?}");
     assert_eq!(server.gauge("kept").await.len(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_influxdb_leaves_out_is_dead_letters_which_arrive_when_the_conflict_is_gone() {
+    let Some(program) = peer(Peer::InfluxDb) else { return };
+    let mut server = InfluxDb::start(&program).await;
+    server.query("CREATE DATABASE d").await;
+    for name in ["whole", "number"] {
+        let line = format!("{name} gauge=1i {NEW_YEAR}\n");
+        assert_eq!(post(&format!("{}/write?db=d", server.url()), "text/plain", line).await.status.as_u16(), 204);
+    }
+    let agent = letters::agent(&server.exporter("d")).await;
+    // In the middle of it the server dies.
+    for batch in 0..10_u64 {
+        let list = (0..30_u64).map(|at| {
+            let name = match at % 10 {
+                3 => "whole",
+                7 => "number",
+                _ => "good",
+            };
+            (name, [].as_slice(), NEW_YEAR + 1000 * (batch + 1) + at, 0.5)
+        });
+        letters::send(&agent, "metrics", &gauges(list)).await;
+        if batch == 4 {
+            server.process.signal(Signal::SIGKILL);
+            server.process.end(seconds(20)).await;
+        }
+    }
+    server.process = InfluxDb::launch(&server.program, server.folder.path());
+    server.is_ready().await;
+    let row = letters::drained(&agent, seconds(60)).await;
+    assert_eq!(row, Row { accepted: 300, delivered: 240, dead_lettered: 60, ..Row::default() });
+    assert_eq!(server.gauge("good").await.len(), 240);
+    assert_eq!(letters::records(&agent), 60);
+    let texts = letters::texts(&agent, "field type conflict");
+    assert!(texts.contains("whole") && texts.contains("number") && !texts.contains("good"), "{texts:?}");
+    letters::replay_in_vain(&agent, 60).await;
+    for name in ["whole", "number"] {
+        server.query(&format!("DROP MEASUREMENT {name}")).await;
+    }
+    letters::replay(&agent).await;
+    for name in ["whole", "number"] {
+        wait_for("the points", seconds(20), async || (server.gauge(name).await.len() == 30).then_some(())).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

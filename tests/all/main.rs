@@ -15,6 +15,7 @@ mod harness;
 mod broken;
 mod browser;
 mod check;
+mod delivery;
 mod elasticsearch;
 mod faults;
 mod guides;

@@ -33,6 +33,16 @@ pub async fn watch<T>(work: impl Future<Output = T>) -> (T, Option<AnswerNote>) 
     .await
 }
 
+/// What [`watch`] would give now.
+pub fn last() -> Option<AnswerNote> {
+    NOTE.try_with(|note| note.borrow().clone()).ok().flatten()
+}
+
+/// Of several requests this is the answer that decided what became of the records: [`watch`] gives it.
+pub fn decided_by(answer: AnswerNote) {
+    put(|| Some(answer));
+}
+
 fn put(note: impl FnOnce() -> Option<AnswerNote>) {
     // Nobody watches: nothing to do.
     let _ = NOTE.try_with(|place| *place.borrow_mut() = note());
@@ -97,6 +107,19 @@ mod tests {
         })
         .await;
         assert_eq!(note, None);
+    }
+
+    #[tokio::test]
+    async fn of_several_answers_the_one_that_decided_can_be_given() {
+        let ((), note) = watch(async {
+            answered(413, "too large");
+            let refusal = last();
+            answered(200, "taken");
+            decided_by(refusal.unwrap());
+        })
+        .await;
+        assert_eq!(note, Some(AnswerNote { status: 413, excerpt: "too large".into() }));
+        assert_eq!(last(), None, "nobody watches");
     }
 
     #[tokio::test]

@@ -16,13 +16,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use weir_config::{Endpoint, Secret};
 use weir_model::Signal;
-use weir_net::{Compression, HttpOptions};
+use weir_net::{Compression, HttpOptions, answer_note};
 use weir_pipeline::{About, Context, Delivery, Export, Fault, Kind, Outcome, Refused, Takes};
 
 use body::{Encoding, Source};
@@ -343,17 +344,32 @@ impl Webhook {
     /// The outcome when every endpoint has taken or refused every record.
     fn settled(&self, progresses: &[Progress], delivery: &Delivery) -> Outcome {
         let refused = union(progresses.iter().flat_map(|progress| progress.refused.iter().cloned()).collect());
-        if refused.is_empty() {
+        let mut suspect = union(progresses.iter().flat_map(|progress| progress.suspect.iter().cloned()).collect());
+        if refused.is_empty() && suspect.is_empty() {
             return Outcome::Accepted;
         }
-        let reasons = self.targets.iter().zip(progresses).filter(|(_, progress)| !progress.refused.is_empty());
+        let is_concerned = |progress: &Progress| !progress.refused.is_empty() || !progress.suspect.is_empty();
+        let reasons = self.targets.iter().zip(progresses).filter(|(_, progress)| is_concerned(progress));
         let why: Vec<_> =
             reasons.map(|(target, progress)| format!("endpoint `{}`: {}", target.label, progress.why)).collect();
         let why = why.join("; ");
-        if refused.len() == delivery.len() {
+        // Requests after the one that was refused may have succeeded.
+        if let Some(answer) =
+            progresses.iter().filter(|progress| is_concerned(progress)).find_map(|it| it.answer.clone())
+        {
+            answer_note::decided_by(answer);
+        }
+        suspect.retain(|position| refused.binary_search(position).is_err());
+        let is_over = progresses.iter().any(|progress| progress.is_over);
+        if refused.len() + suspect.len() == delivery.len() && !is_over {
             return Outcome::Never { why };
         }
-        Outcome::Partly { refused: Refused::Records(refused), why }
+        if suspect.is_empty() {
+            return Outcome::Partly { refused: Refused::Records(refused), why };
+        }
+        // Sent again without the others, all of them are refused, and the runner finds the culprits.
+        let refused = refused.into_iter().map(|position| (position, why.clone())).collect();
+        Outcome::Each { refused, later: suspect, after: Some(Duration::ZERO), why }
     }
 }
 

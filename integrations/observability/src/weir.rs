@@ -252,7 +252,9 @@ impl HttpExport for Weir {
     }
 
     fn judge(&self, delivery: &Delivery, answer: &Answer) -> Outcome {
-        if answer.status == StatusCode::NOT_FOUND || answer.status == StatusCode::METHOD_NOT_ALLOWED || is_page(answer)
+        if answer.status == StatusCode::NOT_FOUND
+            || answer.status == StatusCode::METHOD_NOT_ALLOWED
+            || otlp::is_page(answer)
         {
             return Outcome::Later { after: None, why: not_weir(&self.place, answer.status) };
         }
@@ -270,7 +272,7 @@ impl HttpExport for Weir {
         let answer = client.send(request, ANSWER_LIMIT_BYTES).await?;
         let place = &self.place;
         match answer.status.as_u16() {
-            _ if is_page(&answer) => Err(Fault::new(FaultKind::NotFound, not_weir(place, answer.status))),
+            _ if otlp::is_page(&answer) => Err(Fault::new(FaultKind::NotFound, not_weir(place, answer.status))),
             200..=299 => Ok(format!("Weir {} at {place} takes metrics, logs and traces", greeting.version)),
             401 | 403 => Err(Fault::new(FaultKind::Unauthorized, self.why_refused(answer.status, &message(&answer)))),
             404 | 405 => Err(Fault::new(FaultKind::NotFound, not_weir(place, answer.status))),
@@ -340,13 +342,6 @@ fn message(answer: &Answer) -> String {
     let body: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
     let message = body.as_ref().and_then(|body| body.get("message")).and_then(serde_json::Value::as_str);
     message.map_or_else(|| answer.excerpt(), |message| format!("{}: {message}", answer.status))
-}
-
-/// A page for people, as captive portals and other products answer everything with.
-fn is_page(answer: &Answer) -> bool {
-    let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let body = answer.body.trim_ascii_start();
-    answer.status.is_success() && (content_type.to_ascii_lowercase().starts_with("text/html") || body.starts_with(b"<"))
 }
 
 #[cfg(test)]

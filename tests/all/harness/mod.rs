@@ -1,15 +1,22 @@
 //! What the tests share: processes, ports, waiting, peers, and a server that keeps what it gets.
 
+pub mod backend;
 pub mod capture;
+pub mod chance;
 pub mod http;
 pub mod kafka;
+pub mod lasting;
+pub mod liar;
+pub mod numbered;
 pub mod peers;
 pub mod points;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod relay;
+pub mod sender;
 pub mod server;
+pub mod small_disk;
 pub mod tap;
 pub mod weir;
 

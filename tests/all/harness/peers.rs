@@ -29,6 +29,8 @@ pub enum Peer {
     Browser,
     /// curl.
     Curl,
+    /// logrotate.
+    Logrotate,
     /// InfluxDB 1, which answers partial writes as such.
     InfluxDb,
     /// VictoriaMetrics, which takes both write APIs of InfluxDB.
@@ -60,6 +62,7 @@ impl Peer {
             Peer::Schemathesis => "schemathesis",
             Peer::Browser => "Chromium and Node.js with the packages of tests/browser",
             Peer::Curl => "curl",
+            Peer::Logrotate => "logrotate",
             Peer::InfluxDb => "InfluxDB 1 (influxdb)",
             Peer::VictoriaMetrics => "VictoriaMetrics (victoria-metrics)",
             Peer::OpenSearch => "OpenSearch with Java",
@@ -84,6 +87,7 @@ impl Peer {
             Peer::Schemathesis => built("python/bin/schemathesis"),
             Peer::Browser => on_path("chromium").and_then(|_| browser_packages()).and_then(|_| on_path("node")),
             Peer::Curl => on_path("curl"),
+            Peer::Logrotate => on_path("logrotate").or_else(|_| there(PathBuf::from("/usr/sbin/logrotate"))),
             Peer::InfluxDb => on_path("influxd"),
             Peer::VictoriaMetrics => on_path("victoria-metrics"),
             Peer::OpenSearch => {

@@ -7,6 +7,7 @@
 use std::time::SystemTime;
 
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use weir_model::{Encoding, Signal};
 use weir_net::{Answer, retry_after};
 use weir_pipeline::{Outcome, Refused};
@@ -43,6 +44,13 @@ fn success(partial: Option<PartialSuccess>, sent_records: u64) -> Judgement {
 /// The outcome of an HTTP answer to `sent_records` records in the encoding `sent_in`.
 pub(crate) fn of_http(signal: Signal, sent_in: Encoding, sent_records: u64, answer: &Answer) -> Judgement {
     let answered_in = encoding_of(&answer.headers).unwrap_or(sent_in);
+    if is_page(answer) {
+        let why = format!(
+            "{} with a web page, not as an OTLP backend: check `endpoint`, and whether a proxy wants a login",
+            answer.status
+        );
+        return Outcome::Later { after: None, why }.into();
+    }
     if answer.status.is_success() {
         return success(PartialSuccess::decode(signal, answered_in, &answer.body), sent_records);
     }
@@ -160,9 +168,11 @@ pub(super) fn check_http(signal: Signal, sent_in: Encoding, answer: &Answer) -> 
 }
 
 /// A page for people instead of an OTLP answer: a captive portal, the start page of another product.
-fn is_page(answer: &Answer) -> bool {
+pub(crate) fn is_page(answer: &Answer) -> bool {
     let content_type = answer.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    !answer.body.is_empty() && content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with("text/html"))
+    let is_html = content_type.is_some_and(|value| value.to_ascii_lowercase().starts_with("text/html"));
+    let body = answer.body.trim_ascii_start();
+    answer.status.is_success() && !body.is_empty() && (is_html || body.starts_with(b"<"))
 }
 
 /// What the answer to an empty gRPC call proves.
@@ -288,6 +298,15 @@ mod tests {
                 assert_eq!(judged, Outcome::Partly { refused: Refused::Count(counted), why: "too old".into() });
             }
         }
+    }
+
+    #[test]
+    fn a_page_of_somebody_else_is_no_success() {
+        let page = answer(200, "<!DOCTYPE html><html>Please sign in</html>");
+        assert_eq!(class(&judged(&page)), "later");
+        let mut typed = answer(200, "Welcome");
+        typed.headers.insert(CONTENT_TYPE, "text/html; charset=utf-8".parse().unwrap());
+        assert_eq!(class(&judged(&typed)), "later");
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod tests;
 
 pub use exporter::KIND as EXPORTER;
 pub(crate) use exporter::protobufs;
-pub(crate) use judge::of_http;
+pub(crate) use judge::{is_page, of_http};
 pub use receiver::{KIND as RECEIVER, Sink, routes};
 
 use weir_model::{Encoding, Signal};

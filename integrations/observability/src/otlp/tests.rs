@@ -463,7 +463,9 @@ async fn http_answers_become_their_outcomes() {
         exporter(&format!("endpoint: http://{address}")).export(&logs(5)).await
     };
     let accepted = Outcome::Accepted;
-    assert_eq!(outcome(Box::new(|| response(202, &[], "<html>fine</html>"))).await, accepted);
+    assert_eq!(outcome(Box::new(|| response(202, &[], "fine"))).await, accepted);
+    let page = outcome(Box::new(|| response(200, &[], "<html>sign in</html>"))).await;
+    assert!(matches!(&page, Outcome::Later { after: None, why } if why.contains("web page")), "{page:?}");
     assert_eq!(outcome(Box::new(move || response(200, &protobuf, warning.clone()))).await, accepted);
     let expected = Outcome::Partly { refused: Refused::Count(2), why: "too old".into() };
     assert_eq!(outcome(Box::new(move || response(200, &protobuf, partial.clone()))).await, expected);

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use sha2::Sha256;
 use weir_config::{Endpoint, Secret};
 use weir_model::Signal;
-use weir_net::{Answer, Client, Compression, HttpOptions};
+use weir_net::{Answer, AnswerNote, Client, Compression, HttpOptions, answer_note};
 use weir_pipeline::role::ANSWER_LIMIT_BYTES;
 use weir_pipeline::{Fault, FaultKind, Outcome};
 
@@ -95,19 +95,34 @@ pub(super) struct Progress {
     limit: Option<usize>,
     /// Attempts that failed.
     failed: u32,
+    /// Whether they were too many: then the rest of the records is refused, and not for its own fault.
+    pub(super) is_over: bool,
     /// Records that it will never take.
     pub(super) refused: Vec<Range<usize>>,
-    /// Why, for the first of them.
+    /// Records that it refused together: some of them it may take.
+    pub(super) suspect: Vec<Range<usize>>,
+    /// Why, for the first of both.
     pub(super) why: String,
+    /// The answer that said so.
+    pub(super) answer: Option<AnswerNote>,
 }
 
 impl Progress {
     fn refuse(&mut self, range: Range<usize>, why: String) {
-        self.next = range.end;
-        if self.refused.is_empty() {
-            self.why = why;
-        }
+        self.explain(range.end, why);
         self.refused.push(range);
+    }
+
+    fn suspect(&mut self, range: Range<usize>, why: String) {
+        self.explain(range.end, why);
+        self.suspect.push(range);
+    }
+
+    fn explain(&mut self, next: usize, why: String) {
+        self.next = next;
+        if self.refused.is_empty() && self.suspect.is_empty() {
+            (self.why, self.answer) = (why, answer_note::last());
+        }
     }
 }
 
@@ -222,11 +237,18 @@ impl Target {
                     progress.limit = Some(range.len() / 2);
                     None
                 }
-                Outcome::Split { why }
-                | Outcome::Never { why }
-                | Outcome::Partly { why, .. }
-                | Outcome::Each { why, .. } => {
+                // This one was too large, not the number of records.
+                Outcome::Split { why } => {
                     progress.refuse(range, why);
+                    progress.limit = None;
+                    None
+                }
+                Outcome::Never { why } | Outcome::Partly { why, .. } | Outcome::Each { why, .. } => {
+                    if range.len() > 1 {
+                        progress.suspect(range, why);
+                    } else {
+                        progress.refuse(range, why);
+                    }
                     None
                 }
                 Outcome::Unauthorized { why } => Some(Left::Unauthorized { why }),
@@ -249,6 +271,7 @@ impl Target {
         let Some(attempts) = self.retry_attempts.filter(|most| progress.failed > *most) else { return left };
         let why = format!("given up after {} attempts (retry_attempts: {attempts}): {why}", progress.failed);
         progress.refuse(progress.next..records, why);
+        progress.is_over = true;
         Left::Nothing
     }
 

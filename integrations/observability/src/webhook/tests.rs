@@ -405,6 +405,27 @@ async fn what_is_too_large_is_halved_and_a_single_record_that_is_too_large_is_re
 }
 
 #[tokio::test]
+async fn of_a_piece_that_is_refused_the_records_are_sent_again_without_the_others_until_they_are_all_there_is() {
+    let server = Server::answering(Box::new(|hit| {
+        let status = if hit.values().contains(&2.0) { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        (status, HeaderMap::new(), "look at it")
+    }))
+    .await;
+    let exporter = exporter(&format!("webhook:\n  endpoints: [{{url: '{}', batch_size: 2}}]", server.url));
+    let (outcome, answer) = answer_note::watch(exporter.export(&numbered(5))).await;
+    assert!(
+        matches!(&outcome, Outcome::Each { refused, later, after: Some(Duration::ZERO), .. }
+            if refused.is_empty() && later == &[2, 3]),
+        "{outcome:?}"
+    );
+    assert_eq!(answer.map(|answer| answer.status), Some(400), "not the success of the piece behind it");
+    let values: Vec<Vec<f64>> = server.hits().iter().map(Hit::values).collect();
+    assert_eq!(values, [vec![0.0, 1.0], vec![2.0, 3.0], vec![4.0]]);
+    let again = Delivery { payloads: vec![gauges(&[2.0, 3.0])], id: 2, ..numbered(5) };
+    assert!(matches!(exporter.export(&again).await, Outcome::Never { .. }));
+}
+
+#[tokio::test]
 async fn an_endpoint_that_used_up_its_attempts_goes_without_and_the_others_keep_theirs() {
     let (sick, healthy) = (Server::scripted(&[500; 9]).await, Server::scripted(&[]).await);
     let exporter = exporter(&format!(
@@ -416,8 +437,9 @@ async fn an_endpoint_that_used_up_its_attempts_goes_without_and_the_others_keep_
     assert!(matches!(exporter.export(&delivery).await, Outcome::Later { .. }));
     let outcome = exporter.export(&delivery).await;
     assert!(
-        matches!(&outcome, Outcome::Never { why } if why.contains("after 3 attempts") && why.contains("`sick`")),
-        "{outcome:?}"
+        matches!(&outcome, Outcome::Partly { refused: Refused::Records(at), why }
+            if at == &[0, 1] && why.contains("after 3 attempts") && why.contains("`sick`")),
+        "not to be tried in halves: {outcome:?}"
     );
     assert_eq!((sick.hits().len(), healthy.hits().len()), (3, 1));
 }
