@@ -2,7 +2,9 @@
 //! it: HTTP over a Unix socket that only the owner of the folder reaches. The paths are those of the
 //! server's API.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -17,11 +19,45 @@ use tokio_util::task::AbortOnDropHandle;
 use weir_pipeline::control::{Control, LetterError, ListQuery, Selected};
 
 /// The name of the socket in the data folder.
-pub const CONTROL_SOCKET: &str = "control.sock";
+const NAME: &str = "control.sock";
+
+/// Its name until it is ready.
+const NEW_NAME: &str = "control.sock.new";
+
+/// The longest path of a socket, of 107 bytes (unix(7), `sun_path`), and what its new name has more.
+const LONGEST_PATH_BYTES: usize = 107 - (NEW_NAME.len() - NAME.len());
+
+/// How the socket of a data folder is reached, however long the folder's path is.
+#[derive(Debug)]
+pub struct ControlAddress {
+    folder: PathBuf,
+    /// Keeps the short way to a folder with a long path.
+    _open: Option<File>,
+}
+
+impl ControlAddress {
+    /// That of a data folder.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn of(data_folder: &Path) -> io::Result<Self> {
+        if data_folder.join(NAME).as_os_str().len() <= LONGEST_PATH_BYTES {
+            return Ok(Self { folder: data_folder.to_owned(), _open: None });
+        }
+        let open = File::open(data_folder)?;
+        let folder = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        Ok(Self { folder, _open: Some(open) })
+    }
+
+    /// A path to connect to, as long as this lives.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(NAME)
+    }
+}
 
 /// The open socket; dropped, it is gone.
 pub struct ControlSocket {
-    path: PathBuf,
+    address: ControlAddress,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -31,27 +67,36 @@ impl ControlSocket {
     /// # Errors
     /// What the operating system said.
     pub fn open(data_folder: &Path, control: Control) -> io::Result<Self> {
-        let path = data_folder.join(CONTROL_SOCKET);
-        // One that is left is of a process that was killed: the folder is ours.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let address = ControlAddress::of(data_folder)?;
+        let (path, new) = (address.path(), address.folder.join(NEW_NAME));
+        // Those that are left are of a process that was killed: the folder is ours.
+        remove_file(&path)?;
+        remove_file(&new)?;
+        let listener = UnixListener::bind(&new)?;
+        // Nobody reaches it before it is only the owner's.
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&new, &path)?;
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router(control)).await {
                 tracing::warn!("the command line cannot reach this process any more: {error}");
             }
         });
-        Ok(Self { path, _serving: AbortOnDropHandle::new(serving) })
+        Ok(Self { address, _serving: AbortOnDropHandle::new(serving) })
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         // Should it stay, the next start removes it.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = remove_file(&self.address.path());
+    }
+}
+
+/// Removes a file that may not be there.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -96,4 +141,33 @@ async fn remove(State(control): State<Control>, Json(selected): Json<Selected>) 
 async fn export(State(control): State<Control>, Json(selected): Json<Selected>) -> Response {
     let exported: Result<String, LetterError> = control.export_dead_letters(&selected).await;
     exported.map_or_else(|error| answer::<()>(Err(error)), IntoResponse::into_response)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_of_any_folder_is_its_owners_alone_and_takes_the_place_of_one_that_was_left() {
+        let parent = tempfile::tempdir().unwrap();
+        for folder in [parent.path().to_owned(), parent.path().join("a".repeat(90)).join("b".repeat(90))] {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join(NAME), "left").unwrap();
+            std::fs::write(folder.join(NEW_NAME), "left").unwrap();
+            let socket = ControlSocket::open(&folder, Control::default()).unwrap();
+            let address = ControlAddress::of(&folder).unwrap();
+            UnixStream::connect(address.path()).await.unwrap();
+            assert_eq!(std::fs::metadata(folder.join(NAME)).unwrap().mode() & 0o777, 0o600);
+            drop(socket);
+            assert_eq!(
+                std::fs::read_dir(&folder).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_file()).count(),
+                0
+            );
+            assert!(UnixStream::connect(address.path()).await.is_err());
+        }
+    }
 }

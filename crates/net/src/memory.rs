@@ -148,6 +148,13 @@ pub fn take(bytes: usize) -> bool {
     taken.unwrap_or(true)
 }
 
+/// Gives back what the request that is being served has taken: whoever has taken over what it brought
+/// counts it from now on.
+pub fn hand_over() {
+    // Outside of a request there is nothing to give back.
+    let _ = REQUEST.try_with(|request| drop(request.borrow_mut().1.take()));
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -208,6 +215,13 @@ mod tests {
         let other = budget.try_reserve(30).unwrap();
         let fits = within(budget.clone(), async { (take(40), take(30), take(1), budget.used()) }).await;
         assert_eq!(fits, (true, true, false, 100));
+        let handed_over = within(budget.clone(), async {
+            let fits = take(70);
+            hand_over();
+            (fits, budget.used(), take(50), budget.used())
+        });
+        assert_eq!(handed_over.await, (true, 30, true, 80));
+        hand_over();
         assert_eq!(budget.used(), 30);
         drop(other);
         assert!(take(1 << 40), "nobody bounds what is read outside of a request");

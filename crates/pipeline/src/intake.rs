@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use weir_config::Acknowledge;
-use weir_model::{Batch, Claim, Payload, Receipt, Settled, Verdict};
+use weir_model::{Batch, Claim, Payload, Receipt, Settled, Signal, Verdict};
 
-use crate::ledger::Reason;
+use crate::ledger::{Reason, Row};
+use crate::memory_budget;
 use crate::queue::Entry;
 use crate::route::{Path, Paths};
 use crate::telemetry::Telemetry;
@@ -41,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// The delay that senders are asked for when a queue is full.
 const COME_AGAIN: Duration = Duration::from_secs(2);
 
+/// Why nothing is taken at the end.
+const STOPPED: &str = "the pipeline is being stopped";
+
 /// The way of one source into the pipeline. A reload may lead it elsewhere at any time; a batch goes
 /// one way or the other.
 #[derive(Clone, Debug)]
@@ -55,12 +59,15 @@ pub struct Intake {
 struct Way {
     paths: Paths,
     acknowledge: Acknowledge,
+    /// The pipeline has stopped: what comes nevertheless is counted in these rows.
+    stopped: Option<Vec<(Signal, Arc<Row>)>>,
 }
 
 impl Intake {
     /// The intake of the source `origin`; the ledger of `telemetry` counts what no route takes.
     pub fn new(origin: Arc<str>, paths: Paths, telemetry: Arc<Telemetry>, acknowledge: Acknowledge) -> Self {
-        Self { origin, way: Arc::new(RwLock::new(Arc::new(Way { paths, acknowledge }))), telemetry }
+        let way = Way { paths, acknowledge, stopped: None };
+        Self { origin, way: Arc::new(RwLock::new(Arc::new(way))), telemetry }
     }
 
     fn way(&self) -> Arc<Way> {
@@ -70,7 +77,15 @@ impl Intake {
     /// Leads what comes from now on elsewhere. The guard tells when nothing is on the old way any more.
     pub(crate) fn lead(&self, paths: Paths, acknowledge: Acknowledge) -> OldWay {
         let mut way = self.way.write().unwrap_or_else(PoisonError::into_inner);
-        OldWay(std::mem::replace(&mut *way, Arc::new(Way { paths, acknowledge })))
+        OldWay(std::mem::replace(&mut *way, Arc::new(Way { paths, acknowledge, stopped: None })))
+    }
+
+    /// Leads nowhere from now on, and lets go of the queues: the pipeline has stopped.
+    pub(crate) fn close(&self) {
+        let mut way = self.way.write().unwrap_or_else(PoisonError::into_inner);
+        let rows = |signal: Signal| way.paths.of(signal).iter().map(move |path| (signal, path.row.clone()));
+        let stopped = Some(Signal::ALL.into_iter().flat_map(rows).collect());
+        *way = Arc::new(Way { paths: Paths::default(), acknowledge: way.acknowledge, stopped });
     }
 
     /// Hands in records that somebody sent, and waits until they are as durable as configured.
@@ -83,11 +98,16 @@ impl Intake {
         }
         let records = payload.len() as u64;
         let way = self.way();
+        if way.stopped.is_some() {
+            return Answer::Later { after: COME_AGAIN, why: STOPPED.to_owned() };
+        }
         let paths = way.paths.of(payload.signal());
         if paths.is_empty() {
             return Answer::Refused { records, why: self.unrouted(&payload) };
         }
         let copies: Vec<_> = paths.iter().map(|path| (path, path.prepare(payload.clone()))).collect();
+        // From here on the queues count its bytes; twice, it would need twice the memory.
+        memory_budget::hand_over();
         let fits = |path: &Path, copy: &Payload| copy.is_empty() || path.outlet.queue.has_room(copy.size_bytes());
         if let Some((path, _)) = copies.iter().find(|(path, copy)| copy.as_ref().is_ok_and(|copy| !fits(path, copy))) {
             return not_taken(path, Reason::QueueFull);
@@ -134,6 +154,10 @@ impl Intake {
         }
         let records = payload.len() as u64;
         let way = self.way();
+        if let Some(rows) = &way.stopped {
+            let rows = rows.iter().filter(|(signal, _)| *signal == payload.signal());
+            return rows.for_each(|(_, row)| row.accept_and_drop(records, Reason::Stopped));
+        }
         let paths = way.paths.of(payload.signal());
         if paths.is_empty() {
             self.unrouted(&payload);
@@ -188,9 +212,9 @@ impl OldWay {
 fn not_taken(path: &Path, reason: Reason) -> Answer {
     let name = &path.outlet.name;
     let why = match reason {
-        Reason::Stopped => "the pipeline is being stopped".to_owned(),
+        Reason::Stopped => STOPPED.to_owned(),
         _ => match path.outlet.queue.status().is_short {
-            Some(short) => format!("{name}: {short}"),
+            Some(short) => format!("the queue of {name} takes nothing now: {short}"),
             None => format!("the queue of {name} is full"),
         },
     };

@@ -124,11 +124,25 @@ impl Telemetry {
         exporters.push((outlet, attempts));
     }
 
-    /// An integration is not there any more. Its rows of the ledger stay.
+    /// A source is not there any more. Its rows of the ledger stay.
     pub fn forget(&self, name: &str) {
         self.health.forget(name);
         self.polls.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        self.exporters.write().unwrap_or_else(PoisonError::into_inner).retain(|(outlet, _)| &*outlet.name != name);
+    }
+
+    /// An exporter is not there any more, unless another one has its place.
+    pub fn forget_exporter(&self, outlet: &Arc<Outlet>) {
+        if self.close_exporter(outlet) {
+            self.health.forget(&outlet.name);
+        }
+    }
+
+    /// An exporter has ended: its queue is let go of. Whether it was in its place still.
+    pub(crate) fn close_exporter(&self, outlet: &Arc<Outlet>) -> bool {
+        let mut exporters = self.exporters.write().unwrap_or_else(PoisonError::into_inner);
+        let before = exporters.len();
+        exporters.retain(|(other, _)| !Arc::ptr_eq(other, outlet));
+        exporters.len() < before
     }
 
     /// The exporters that were started.

@@ -105,7 +105,8 @@ impl Running {
     async fn reload(&mut self) -> Result<Changes, String> {
         let Origin { source, program, data } = self.origin.clone();
         let control = self.pipeline.control().clone();
-        let mut loaded = weir_agent::load_again(source, program, data.as_deref(), control).map_err(|e| e.to_string())?;
+        let mut loaded =
+            weir_agent::load_again(source, program, data.as_deref(), control).map_err(|e| e.to_string())?;
         let registration = Registration::of(&loaded).map_err(|fault| fault.to_string())?;
         let watched = loaded.plan.watching();
         let changes = self.pipeline.change(loaded.plan).await.map_err(|error| error.to_string())?;
@@ -115,19 +116,21 @@ impl Running {
 
     /// Ends without a word.
     pub async fn end(self) {
-        self.pipeline.stop().await;
+        let Self { pipeline, _socket: socket, .. } = self;
+        // As long as the folder is ours.
+        drop(socket);
+        pipeline.stop().await;
     }
 
     async fn stop(self, signals: &mut StopSignals) -> ExitCode {
         say::note("\nstopping: what is held is delivered first, 3 s at most (again Ctrl-C: at once)");
         let Self { pipeline, heartbeats, before, _socket: socket, .. } = self;
         drop(socket);
-        let control = pipeline.control().clone();
+        let kept = pipeline.control().queues().queues.into_iter().filter(|queue| queue.kind == "disk");
+        let kept: Vec<String> = kept.map(|queue| queue.exporter).collect();
         let code = tokio::select! {
             ledger = pipeline.stop() => {
                 let ledger = since(&before, ledger);
-                let kept = control.queues().queues.into_iter().filter(|queue| queue.kind == "disk");
-                let kept: Vec<String> = kept.map(|queue| queue.exporter).collect();
                 say::note(&closing(&ledger, &kept));
                 if is_lost(&ledger, &kept) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
             }

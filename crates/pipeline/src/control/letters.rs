@@ -1,10 +1,11 @@
 //! Dead letters as the API and the command line ask for them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use utoipa::{IntoParams, ToSchema};
 use weir_model::{Batch, Receipt, Settled, Signal, Verdict};
 
@@ -16,6 +17,10 @@ use crate::queue::Entry;
 /// Letters on a page where nothing is asked for, and at most.
 const PAGE: usize = 50;
 const LONGEST_PAGE: usize = 1000;
+
+/// How long a letter that is sent again has to be taken: by the disk, or by the backend of an exporter
+/// whose queue is in memory.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Which dead letters to list.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
@@ -206,8 +211,10 @@ impl Control {
     /// # Errors
     /// [`LetterError`]
     pub async fn replay_dead_letters(&self, selected: &Selected) -> Result<DoneView, LetterError> {
-        let letters = self.letters()?;
-        let replayed = letters.replay(selected.selection()?, |kept| self.send(kept)).await.map_err(unavailable)?;
+        let (control, letters, selection) = (self.clone(), self.letters()?.clone(), selected.selection()?);
+        // Whoever asked may go: what was sent is written down all the same, or it would be sent again.
+        let replay = tokio::spawn(async move { letters.replay(selection, |kept| control.send(kept)).await });
+        let replayed = replay.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(unavailable)?;
         Ok(DoneView { done: replayed.done, left: replayed.left, refused: replayed.refused, reason: replayed.reason })
     }
 
@@ -215,18 +222,26 @@ impl Control {
     async fn send(&self, kept: Kept) -> Sent {
         let exporter: Arc<str> = Arc::from(kept.summary.exporter.as_str());
         let Some(outlet) = self.outlets().remove(&exporter) else {
-            return Sent::Failed { reason: format!("{exporter} is not configured any more; add it again or drop these") };
+            return Sent::Failed {
+                reason: format!("{exporter} is not configured any more; add it again or drop these"),
+            };
         };
         let origin: Arc<str> = Arc::from(DEAD_LETTERS);
         let row = self.telemetry().ledger.row(&origin, &exporter, kept.summary.signal);
         let (answer, settled) = oneshot::channel();
-        // Whoever asked may have gone: the letter stays then, and is sent again by the next replay.
-        let receipt = Receipt::new(move |settled| drop(answer.send(settled)));
+        // Nobody waits any more if it took too long: the letter stays then.
+        let (receipt, claim) = Receipt::with_claim(move |settled| drop(answer.send(settled)));
         let batch = Batch { origin, payload: kept.payload, receipt };
         if outlet.queue.push(Entry { batch, row, since: Instant::now() }).is_err() {
             return Sent::Failed { reason: format!("the queue of {exporter} is full") };
         }
-        match settled.await {
+        // A queue that is looked at cannot be closed.
+        drop(outlet);
+        let Ok(settled) = timeout(PATIENCE, settled).await else {
+            claim.withdraw();
+            return Sent::Failed { reason: format!("{exporter} did not take it within {} s", PATIENCE.as_secs()) };
+        };
+        match settled {
             Ok(Settled { verdict: Verdict::Delivered, .. }) => Sent::Delivered,
             Ok(Settled { verdict: Verdict::Refused, reason, .. }) => {
                 Sent::Refused { reason: reason.unwrap_or_else(|| "refused again".to_owned()) }

@@ -4,7 +4,7 @@ mod letters;
 mod view;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +16,7 @@ use crate::kind::Role;
 use crate::ledger::Row;
 use crate::options::WhenFull;
 use crate::queue::Outlet;
+use crate::storage::Kept;
 use crate::telemetry::{Attempts, Telemetry};
 
 pub use letters::{DeadLettersView, DoneView, LetterError, ListQuery, OfflineLetters, Selected};
@@ -60,6 +61,10 @@ pub(crate) struct Shape {
     pub exporters: Vec<ExporterShape>,
     /// The ways between them.
     pub flows: Vec<FlowShape>,
+    /// Queues that are emptied, of exporters that were removed or have another queue.
+    pub draining: Vec<Weak<Outlet>>,
+    /// Queues on disk that no exporter has.
+    pub kept: Vec<Kept>,
 }
 
 /// A source.
@@ -153,6 +158,11 @@ impl Control {
 
     pub(crate) fn set_shape(&self, shape: Shape) {
         *self.0.shape.write().unwrap_or_else(PoisonError::into_inner) = shape;
+    }
+
+    pub(crate) fn set_leaving(&self, draining: Vec<Weak<Outlet>>, kept: Vec<Kept>) {
+        let mut shape = self.0.shape.write().unwrap_or_else(PoisonError::into_inner);
+        (shape.draining, shape.kept) = (draining, kept);
     }
 
     pub(crate) fn with_shape<T>(&self, see: impl FnOnce(&Shape) -> T) -> T {

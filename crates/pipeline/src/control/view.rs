@@ -1,8 +1,8 @@
 //! A pipeline as JSON, for the API, the command line and the dashboard.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,9 @@ use crate::control::{Control, ExporterShape, FlowShape, Shape};
 use crate::health::{Health, State};
 use crate::ledger::{Counts, Key};
 use crate::options::WhenFull;
+use crate::queue::{Outlet, QueueKind};
 use crate::schedule::unix_nanos;
+use crate::storage::Kept;
 
 /// The ledger: where every record is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -232,9 +234,15 @@ impl Control {
         ledger_rows(&self.telemetry().ledger.snapshot())
     }
 
-    /// What waits for every exporter.
+    /// What waits for every exporter, also for those that are not configured any more.
     pub fn queues(&self) -> QueuesView {
-        QueuesView { queues: self.with_shape(|shape| shape.exporters.iter().map(queue_view).collect()) }
+        let queues = self.with_shape(|shape| {
+            let running = shape.exporters.iter().map(queue_view);
+            let draining = shape.draining.iter().filter_map(Weak::upgrade);
+            let draining = draining.map(|outlet| outlet_view(&outlet, WhenFull::Block));
+            running.chain(draining).chain(shape.kept.iter().map(kept_view)).collect()
+        });
+        QueuesView { queues }
     }
 
     /// The ways between sources and exporters, and the rows of the ledger that are on none of them: what no
@@ -245,9 +253,8 @@ impl Control {
             FlowView { route: Some(flow.route), row: LedgerRow::new(&key, &flow.row.counts()) }
         });
         let is_configured = |(source, exporter, signal): &Key| {
-            let same = |flow: &FlowShape| {
-                flow.source == *source && flow.exporter == *exporter && flow.signal == *signal
-            };
+            let same =
+                |flow: &FlowShape| flow.source == *source && flow.exporter == *exporter && flow.signal == *signal;
             shape.flows.iter().any(same)
         };
         let others = self.telemetry().ledger.snapshot().into_iter().filter(|(key, _)| !is_configured(key));
@@ -309,20 +316,38 @@ fn exporter_view(exporter: &ExporterShape, health: HealthView, dead_letters: u64
 }
 
 fn queue_view(exporter: &ExporterShape) -> QueueView {
-    let queue = &exporter.outlet.queue;
-    let status = queue.status();
+    outlet_view(&exporter.outlet, exporter.when_full)
+}
+
+fn outlet_view(outlet: &Outlet, when_full: WhenFull) -> QueueView {
+    let status = outlet.queue.status();
     QueueView {
-        exporter: exporter.outlet.name.to_string(),
+        exporter: outlet.name.to_string(),
         kind: status.kind.name().to_owned(),
         records: status.records,
         bytes: status.bytes as u64,
         limit_bytes: status.limit_bytes as u64,
         oldest_age_seconds: status.oldest.map(|age| age.as_secs_f64()),
-        when_full: match exporter.when_full {
+        when_full: match when_full {
             WhenFull::Block => "block",
             WhenFull::DropOldest => "drop_oldest",
         }
         .to_owned(),
         short_of: status.is_short.or(status.is_damaged),
+    }
+}
+
+/// A queue on disk that no exporter has.
+fn kept_view(kept: &Kept) -> QueueView {
+    let age = |oldest: SystemTime| SystemTime::now().duration_since(oldest).unwrap_or_default().as_secs_f64();
+    QueueView {
+        exporter: kept.exporter.to_string(),
+        kind: QueueKind::Disk.name().to_owned(),
+        records: kept.records,
+        bytes: kept.bytes,
+        limit_bytes: 0,
+        oldest_age_seconds: kept.oldest.map(age),
+        when_full: "block".to_owned(),
+        short_of: Some("no exporter has this queue any more; configure it again to deliver what waits".to_owned()),
     }
 }

@@ -1,10 +1,13 @@
 //! What takes records: a queue and a worker for each exporter.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use weir_model::Signal;
@@ -13,18 +16,19 @@ use crate::control::{Changes, ExporterShape};
 use crate::memory_budget::MemoryBudget;
 use crate::options::{ExportOptions, WhenRemoved};
 use crate::pipeline::StartError;
+use crate::pipeline::draining::Draining;
 use crate::plan::Identity;
 use crate::queue::{DiskQueue, DiskQueueOptions, MemoryQueue, Outlet, Queue};
 use crate::role::DynExport;
-use crate::storage::Storage;
+use crate::storage::{Kept, Storage};
 use crate::telemetry::{Attempts, Telemetry};
 use crate::worker::Worker;
 
 /// How long a worker has to end its attempts when another takes its place.
 const HAND_OVER: Duration = Duration::from_secs(6);
 
-/// How often it is looked whether a queue that is drained is empty.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// How long it is waited for a queue on disk that somebody still looks at to be closed.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// An exporter of a plan.
 pub type Exporting = (Arc<str>, Option<Identity>, ExportOptions, Box<dyn DynExport>);
@@ -44,36 +48,60 @@ pub struct Shared {
 
 /// All exporters of a pipeline.
 pub struct Exporters {
-    shared: Shared,
     running: BTreeMap<Arc<str>, Exporter>,
-    /// Those that were removed and deliver what waits for them.
-    draining: BTreeMap<Arc<str>, Exporter>,
+    draining: Draining,
+    /// Those that were draining when everything was stopped.
+    last: Vec<Exporter>,
+    /// Every queue on disk that was opened: two on one folder would destroy each other.
+    opened: BTreeMap<Arc<str>, Weak<DiskQueue>>,
+    /// Queues on disk of exporters that are not configured with one any more.
+    kept: BTreeMap<Arc<str>, Kept>,
+    shared: Shared,
 }
 
 /// An exporter that runs.
-struct Exporter {
+pub struct Exporter {
     identity: Option<Identity>,
     options: ExportOptions,
     signals: &'static [Signal],
-    line: Line,
-    release: CancellationToken,
-    worker: AbortOnDropHandle<()>,
+    /// What outlives its worker.
+    pub line: Line,
+    /// Ends its worker; what it holds goes back to the queue.
+    pub release: CancellationToken,
+    /// Delivers.
+    pub worker: AbortOnDropHandle<()>,
 }
 
 /// What stays of an exporter when its worker changes.
 #[derive(Clone)]
-struct Line {
-    outlet: Arc<Outlet>,
+pub struct Line {
+    /// The queue as sources see it.
+    pub outlet: Arc<Outlet>,
     /// The queue, if it is on disk.
     disk: Option<Arc<DiskQueue>>,
     attempts: Arc<Attempts>,
 }
 
+impl Line {
+    /// Lets go of the queue. One on disk is closed, unless somebody else has it still.
+    pub async fn close(self) {
+        let Line { outlet, disk, .. } = self;
+        drop(outlet);
+        if let Some(disk) = disk {
+            // It waits for the disk. A panic there is told by the queue itself.
+            let _ = tokio::task::spawn_blocking(move || drop(disk)).await;
+        }
+    }
+}
+
 /// What [`Exporters::prepare`] made.
 pub struct Prepared {
     coming: Vec<Coming>,
+    /// Their queue on disk is open still: an exporter whose queue moved to memory empties it.
+    returning: Vec<Exporting>,
     going: Vec<Arc<str>>,
     unchanged: Vec<Arc<str>>,
+    share: usize,
 }
 
 struct Coming {
@@ -85,38 +113,119 @@ struct Coming {
     line: Line,
 }
 
+impl Coming {
+    fn new((name, identity, options, exporter): Exporting, line: Line) -> Self {
+        let exporter: Arc<dyn DynExport> = Arc::from(exporter);
+        let signals = exporter.takes().signals;
+        Self { name, identity, options, exporter, signals, line }
+    }
+}
+
+/// An exporter that is not needed any more in its place.
+pub struct Removed {
+    exporter: Exporter,
+    /// It has another queue now.
+    has_moved: bool,
+}
+
 impl Exporters {
-    /// None yet.
-    pub fn new(shared: Shared) -> Self {
-        Self { shared, running: BTreeMap::new(), draining: BTreeMap::new() }
+    /// None yet. `kept` are queues on disk that no exporter has.
+    pub fn new(shared: Shared, kept: Vec<Kept>) -> Self {
+        let kept = kept.into_iter().map(|kept| (kept.exporter.clone(), kept)).collect();
+        let (draining, opened) = (Draining::default(), BTreeMap::new());
+        Self { running: BTreeMap::new(), draining, last: Vec::new(), opened, kept, shared }
     }
 
     /// Opens the queues of those that are new, and leaves out those that run unchanged.
     ///
     /// # Errors
-    /// [`StartError`] for the first queue that cannot be opened.
-    pub fn prepare(&self, exporting: Vec<Exporting>, memory_bytes: usize) -> Result<Prepared, StartError> {
-        let named: Vec<&Arc<str>> = exporting.iter().map(|(name, ..)| name).collect();
-        let is_going = |(name, exporter): &(&Arc<str>, &Exporter)| exporter.identity.is_some() && !named.contains(name);
-        let going = self.running.iter().filter(is_going).map(|(name, _)| name.clone()).collect();
-        let share = memory_bytes / exporting.len().max(1);
-        let mut prepared = Prepared { coming: Vec::new(), going, unchanged: Vec::new() };
-        for (name, identity, options, exporter) in exporting {
-            let running = self.running.get(&name);
-            if running.is_some_and(|running| running.identity == identity) {
-                prepared.unchanged.push(name);
+    /// [`StartError`] for the first queue that cannot be opened; nothing has changed then.
+    pub async fn prepare(&mut self, exporting: Vec<Exporting>, memory_bytes: usize) -> Result<Prepared, StartError> {
+        let named: Vec<Arc<str>> = exporting.iter().map(|(name, ..)| name.clone()).collect();
+        let others = || self.running.iter().filter(|(name, _)| !named.contains(name));
+        let going =
+            others().filter(|(_, exporter)| exporter.identity.is_some()).map(|(name, _)| name.clone()).collect();
+        // What the program made stays, and needs its share.
+        let staying = others().filter(|(_, exporter)| exporter.identity.is_none()).count();
+        let share = memory_bytes / (named.len() + staying).max(1);
+        let mut prepared = Prepared { coming: Vec::new(), returning: Vec::new(), going, unchanged: Vec::new(), share };
+        for exporting in exporting {
+            let (name, identity, options, _) = &exporting;
+            let running = self.running.get(name);
+            if running.is_some_and(|running| running.identity == *identity) {
+                prepared.unchanged.push(name.clone());
                 continue;
             }
-            let before = running.or_else(|| self.draining.get(&name));
-            let line = match before.filter(|before| self.keeps_queue(before, &options)) {
-                Some(before) => before.line.clone(),
-                None => self.line(&name, &options, share)?,
+            let keep = |before: &Exporter| self.keeps_queue(before, options).then(|| before.line.clone());
+            let line = running.map_or_else(|| self.draining.find(name, keep), keep);
+            if line.is_none() && self.storage(options).is_some() && self.is_open(name) {
+                prepared.returning.push(exporting);
+                continue;
+            }
+            let line = match line.map_or_else(|| self.line(name, options, share), Ok) {
+                Ok(line) => line,
+                Err(error) => {
+                    self.give_up(prepared).await;
+                    return Err(error);
+                }
             };
-            let exporter: Arc<dyn DynExport> = Arc::from(exporter);
-            let signals = exporter.takes().signals;
-            prepared.coming.push(Coming { name, identity, options, exporter, signals, line });
+            prepared.coming.push(Coming::new(exporting, line));
         }
         Ok(prepared)
+    }
+
+    /// Opens the queues that can be opened only when others let go of them: the last step that may fail.
+    ///
+    /// # Errors
+    /// [`StartError`] for the first that cannot be opened; what waits in it stays on the disk.
+    pub async fn reopen(&mut self, mut prepared: Prepared) -> Result<Prepared, StartError> {
+        for exporting in std::mem::take(&mut prepared.returning) {
+            let (name, _, options, _) = &exporting;
+            let has_queue = |exporter: &Exporter| exporter.line.outlet.name == *name && exporter.line.disk.is_some();
+            if let Some(exporter) = self.draining.take(has_queue) {
+                self.put_away(exporter.hand_over().await).await;
+            }
+            self.closed(|open| open == name).await;
+            let opened = if self.is_open(name) {
+                let reason = "its queue on the disk is still in use; try again in a minute".to_owned();
+                Err(StartError { integration: name.clone(), reason })
+            } else {
+                self.line(name, options, prepared.share)
+            };
+            match opened {
+                Ok(line) => prepared.coming.push(Coming::new(exporting, line)),
+                Err(error) => {
+                    self.give_up(prepared).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// Closes what was opened for a change that does not take place.
+    pub async fn give_up(&self, prepared: Prepared) {
+        for Coming { name, line, .. } in prepared.coming {
+            let running = self.running.get(&name);
+            if running.is_some_and(|running| running.line.disk.is_none()) && line.disk.is_some() {
+                // Its rows are not those of the queue's log after all.
+                self.shared.telemetry.ledger.has_no_queue(&name);
+            }
+            line.close().await;
+        }
+    }
+
+    /// Whether the queue on disk of this name is open.
+    fn is_open(&self, name: &str) -> bool {
+        self.opened.get(name).is_some_and(|queue| queue.strong_count() > 0)
+    }
+
+    /// Waits until the queues on disk of some names are closed, for a while.
+    async fn closed(&self, of: impl Fn(&Arc<str>) -> bool) {
+        let deadline = Instant::now() + CLOSING;
+        while self.opened.keys().any(|name| of(name) && self.is_open(name)) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Where the exporter's records wait, if on disk.
@@ -135,16 +244,18 @@ impl Exporters {
         }
     }
 
-    fn line(&self, name: &Arc<str>, options: &ExportOptions, share: usize) -> Result<Line, StartError> {
+    fn line(&mut self, name: &Arc<str>, options: &ExportOptions, share: usize) -> Result<Line, StartError> {
         let (queue, disk): (Arc<dyn Queue>, _) = match self.storage(options) {
             Some(storage) => {
                 let bounds = storage.queue_options(options, &self.shared.budget);
                 let failed = |reason| StartError { integration: name.clone(), reason };
                 let queue = Arc::new(storage.queue(name, bounds, &self.shared.telemetry.ledger).map_err(failed)?);
+                self.opened.insert(name.clone(), Arc::downgrade(&queue));
                 (queue.clone(), Some(queue))
             }
             None => {
-                let limit = options.queue_size.map_or(share, |size| usize::try_from(size.bytes()).unwrap_or(usize::MAX));
+                let limit =
+                    options.queue_size.map_or(share, |size| usize::try_from(size.bytes()).unwrap_or(usize::MAX));
                 (Arc::new(MemoryQueue::new(limit, options.when_full, Some(self.shared.budget.clone()))), None)
             }
         };
@@ -167,32 +278,27 @@ impl Exporters {
 
     /// Starts what comes; a worker that runs with other options afterwards hands over what it holds.
     /// Those that go are given back: they are let go of when nothing is on its way to them.
-    pub async fn commit(&mut self, prepared: Prepared, changes: &mut Changes) -> Vec<(Arc<str>, WhenRemoved)> {
-        let Prepared { coming, going, unchanged } = prepared;
+    pub async fn commit(&mut self, prepared: Prepared, changes: &mut Changes) -> Vec<Removed> {
+        let Prepared { coming, going, unchanged, .. } = prepared;
         changes.unchanged += unchanged.len();
-        let mut removed: Vec<(Arc<str>, WhenRemoved)> = Vec::new();
-        for name in going {
-            if let Some(exporter) = self.running.remove(&name) {
-                removed.push((name.clone(), exporter.options.when_removed));
-                self.draining.insert(name, exporter);
-            }
-        }
-        for coming in coming {
-            let name = coming.name.clone();
-            let before = self.running.remove(&name).or_else(|| self.draining.remove(&name));
+        let gone = going.iter().filter_map(|name| self.running.remove(name));
+        let mut removed: Vec<Removed> = gone.map(|exporter| Removed { exporter, has_moved: false }).collect();
+        let mut handing_over = Vec::new();
+        for Coming { name, line, .. } in &coming {
+            let has_queue = |exporter: &Exporter| Arc::ptr_eq(&exporter.line.outlet, &line.outlet);
+            let before = self.running.remove(name).or_else(|| self.draining.take(has_queue));
             let list = if before.is_some() { &mut changes.restarted } else { &mut changes.started };
             list.push(name.to_string());
-            if let Some(before) = before {
-                if Arc::ptr_eq(&before.line.outlet, &coming.line.outlet) {
-                    before.hand_over().await;
-                } else {
-                    // Its records are in another place: they are delivered as they were to be.
-                    self.drain(&before);
-                    self.draining.insert(Arc::from(format!("{name} (before)")), before);
-                }
+            match before {
+                Some(before) if has_queue(&before) => handing_over.push(before.hand_over()),
+                // Its records are in another place: they are delivered as they were to be.
+                Some(exporter) => removed.push(Removed { exporter, has_moved: true }),
+                None => {}
             }
-            self.start(coming);
         }
+        // All at once: each may have a request under way that takes its time.
+        join_all(handing_over).await;
+        coming.into_iter().for_each(|coming| self.start(coming));
         removed
     }
 
@@ -200,8 +306,10 @@ impl Exporters {
         let Coming { name, identity, options, exporter, signals, line } = coming;
         let Shared { storage, budget, telemetry, abandon } = &self.shared;
         if let (Some(disk), Some(storage)) = (&line.disk, storage) {
-            let DiskQueueOptions { limit_bytes, when_full, sync, max_age, .. } = storage.queue_options(&options, budget);
+            let DiskQueueOptions { limit_bytes, when_full, sync, max_age, .. } =
+                storage.queue_options(&options, budget);
             disk.reconfigure(limit_bytes, when_full, sync, max_age);
+            self.kept.remove(&name);
         }
         if line.disk.is_none() {
             // It may have had one before: the file of the ledger has its rows from now on.
@@ -220,49 +328,45 @@ impl Exporters {
             // The program's own exporters answer their senders.
             dead_letters: storage.as_ref().filter(|_| identity.is_some()).map(|storage| storage.dead_letters.clone()),
         };
-        let worker = AbortOnDropHandle::new(tokio::spawn(worker.run(release.clone(), abandon.clone())));
+        let running = work(worker, release.clone(), abandon.clone());
+        let worker = AbortOnDropHandle::new(tokio::spawn(running));
         self.running.insert(name, Exporter { identity, options, signals, line, release, worker });
-    }
-
-    /// Ends the worker of an exporter when nothing waits any more.
-    fn drain(&self, exporter: &Exporter) {
-        let (outlet, release) = (exporter.line.outlet.clone(), exporter.release.clone());
-        let telemetry = self.shared.telemetry.clone();
-        tokio::spawn(async move {
-            while !release.is_cancelled() && !is_done(&telemetry, &outlet) {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            release.cancel();
-        });
     }
 
     /// Lets go of exporters that were removed, now that nothing is on its way to them: what waits is
     /// delivered first, or kept.
-    pub async fn remove(&mut self, removed: Vec<(Arc<str>, WhenRemoved)>, changes: &mut Changes) {
-        for (name, how) in removed {
-            changes.stopped.push(name.to_string());
-            let is_kept = how == WhenRemoved::Keep;
-            match self.draining.get(&name) {
-                Some(exporter) if !is_kept || exporter.line.disk.is_none() => self.drain(exporter),
-                _ => {
-                    let Some(exporter) = self.draining.remove(&name) else { continue };
-                    exporter.hand_over().await;
-                    self.shared.telemetry.forget(&name);
-                }
+    pub async fn remove(&mut self, removed: Vec<Removed>, changes: &mut Changes) {
+        let telemetry = self.shared.telemetry.clone();
+        let mut handing_over = Vec::new();
+        for Removed { exporter, has_moved } in removed {
+            if !has_moved {
+                changes.stopped.push(exporter.line.outlet.name.to_string());
             }
+            let is_kept = exporter.options.when_removed == WhenRemoved::Keep && exporter.line.disk.is_some();
+            if is_kept && !has_moved {
+                handing_over.push(exporter.hand_over());
+            } else {
+                self.draining.add(exporter, has_moved, &telemetry);
+            }
+        }
+        for line in join_all(handing_over).await {
+            telemetry.forget_exporter(&line.outlet);
+            self.put_away(line).await;
         }
     }
 
-    /// Forgets those that were removed and have delivered everything.
-    pub fn forget_drained(&mut self) {
-        let telemetry = &self.shared.telemetry;
-        self.draining.retain(|name, exporter| {
-            let is_over = exporter.worker.is_finished();
-            if is_over && !self.running.contains_key(name) {
-                telemetry.forget(name);
-            }
-            !is_over
-        });
+    /// Closes the queue of an exporter that has no worker any more; what waits is kept on the disk.
+    async fn put_away(&mut self, line: Line) {
+        let (name, status) = (line.outlet.name.clone(), line.outlet.queue.status());
+        line.close().await;
+        if status.records > 0 {
+            self.kept.insert(name.clone(), Kept::new(name, &status));
+        }
+    }
+
+    /// Whether one of this name runs.
+    pub fn has(&self, name: &str) -> bool {
+        self.running.contains_key(name)
     }
 
     /// What they are.
@@ -275,12 +379,18 @@ impl Exporters {
         self.running.values().map(shape).collect()
     }
 
+    /// Queues without an exporter: those that are emptied, and those that wait for one.
+    pub fn leaving(&self) -> (Vec<Weak<Outlet>>, Vec<Kept>) {
+        (self.draining.outlets(), self.kept.values().cloned().collect())
+    }
+
     fn all(&mut self) -> impl Iterator<Item = &mut Exporter> {
-        self.running.values_mut().chain(self.draining.values_mut())
+        self.running.values_mut().chain(&mut self.last)
     }
 
     /// Takes no more records.
     pub fn close(&mut self) {
+        self.last.extend(self.draining.take_all());
         self.all().for_each(|exporter| exporter.line.outlet.queue.close());
     }
 
@@ -295,33 +405,48 @@ impl Exporters {
         self.shared.abandon.cancel();
     }
 
-    /// Makes what the queues on disk know last: call it when the workers have ended.
+    /// Makes what the queues on disk know last, and closes them: call it when the workers have ended.
     pub async fn finish(&mut self) {
-        let disks: Vec<_> = self.all().filter_map(|exporter| exporter.line.disk.clone()).collect();
+        let ended = std::mem::take(&mut self.running).into_values().chain(std::mem::take(&mut self.last));
+        let disks: Vec<_> = ended
+            .filter_map(|exporter| {
+                let Line { outlet, disk, .. } = exporter.line;
+                let disk = disk?;
+                self.shared.telemetry.close_exporter(&outlet);
+                Some(disk)
+            })
+            .collect();
         let sync = move || {
             for disk in disks {
                 if let Err(error) = disk.sync() {
-                    tracing::warn!("cannot note what was delivered ({error}); it may be delivered again after the next start");
+                    tracing::warn!(
+                        "cannot note what was delivered ({error}); it may be delivered again after the next start"
+                    );
                 }
             }
         };
-        // A panic there is told by the queue itself.
-        let _ = tokio::task::spawn_blocking(sync).await;
+        // A panic there is told by the queue itself. A disk that hangs must not keep the process: what it
+        // does not hear is delivered again.
+        let _ = tokio::time::timeout(CLOSING, tokio::task::spawn_blocking(sync)).await;
+        self.closed(|_| true).await;
     }
 }
 
 impl Exporter {
     /// Ends its worker; what it holds goes back to the queue.
-    async fn hand_over(self) {
+    async fn hand_over(self) -> Line {
         self.release.cancel();
         if tokio::time::timeout(HAND_OVER, self.worker).await.is_err() {
             tracing::warn!("{}: the exporter did not let go in time and is ended", self.line.outlet.name);
         }
+        self.line
     }
 }
 
-/// Whether nothing waits for an exporter and nothing is under way.
-fn is_done(telemetry: &Telemetry, outlet: &Outlet) -> bool {
-    let own = telemetry.ledger.snapshot().into_iter().filter(|((_, exporter, _), _)| *exporter == outlet.name);
-    own.map(|(_, counts)| counts.queued + counts.in_flight).sum::<u64>() == 0
+/// Runs a worker; one that panics is unhealthy.
+async fn work(worker: Worker, release: CancellationToken, abandon: CancellationToken) {
+    let (name, board) = (worker.name.clone(), worker.board.clone());
+    if AssertUnwindSafe(worker.run(release, abandon)).catch_unwind().await.is_err() {
+        board.unhealthy(&name, "the exporter panicked and delivers no more; please report it, and restart Weir");
+    }
 }

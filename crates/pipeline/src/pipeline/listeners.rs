@@ -114,7 +114,10 @@ impl Listeners {
                     listener.into_std()
                 }
             };
-            sockets.insert(address.clone(), socket.map_err(|error| failed(format!("cannot listen on {address}: {error}")))?);
+            sockets.insert(
+                address.clone(),
+                socket.map_err(|error| failed(format!("cannot listen on {address}: {error}")))?,
+            );
         }
         Ok(Prepared { places, sockets })
     }

@@ -1,13 +1,15 @@
 //! All of it assembled: from a plan to a running pipeline, to another plan, and back to rest.
 //!
-//! - [`exporters`]: queues and workers; [`sources`]: what collects and receives; [`listeners`]: the
+//! - [`exporters`]: queues and workers, [`draining`]: those that go; [`sources`]: what collects and receives; [`listeners`]: the
 //!   ports that receivers share
 //! - here: the order in which they start, change and stop
 
+mod draining;
 mod exporters;
 mod listeners;
 mod sources;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +31,9 @@ use crate::storage::Storage;
 use crate::telemetry::Telemetry;
 
 /// How long a stopping pipeline delivers what it holds before it lets go of the rest.
-/// With the listeners' own drain it keeps a stop below 5 s.
-const DRAIN: Duration = Duration::from_secs(3);
+/// Below the 3 s that listeners give to requests under way, so that those who wait for a delivery are
+/// answered when it is over.
+const DRAIN: Duration = Duration::from_millis(2500);
 
 /// How much of that time sources have to hand in what they hold. Then the queues are closed, which
 /// also sends what waits in them for company: those who wait for its delivery can answer.
@@ -42,6 +45,9 @@ const LET_GO: Duration = Duration::from_millis(500);
 /// How often the rows of the ledger that no queue keeps are written down.
 const SAVE: Duration = Duration::from_secs(10);
 const SAVES_PER_HOUR: usize = 360;
+
+/// How long a stop waits for the ledger to be written down.
+const SAVED: Duration = Duration::from_secs(1);
 
 /// How long a change waits for batches that are on their way to an exporter that goes.
 const ON_THEIR_WAY: Duration = Duration::from_secs(1);
@@ -64,6 +70,8 @@ pub struct Pipeline {
     sources: Sources,
     listeners: Listeners,
     is_once: bool,
+    /// Integrations that are switched off.
+    off: BTreeSet<Arc<str>>,
     saving: Option<AbortOnDropHandle<()>>,
 }
 
@@ -109,7 +117,14 @@ impl Pipeline {
         let budget = telemetry.memory.clone();
         let listeners = Listeners::new(budget.clone());
         let abandon = CancellationToken::new();
-        let exporters = Exporters::new(Shared { storage: storage.clone(), budget, telemetry, abandon });
+        let kept = storage.as_ref().map(|storage| {
+            let options = |name: &str| plan.members.iter().find(|member| **member.name() == *name);
+            let has_queue =
+                |name: &str| options(name).and_then(Member::export_options).is_some_and(|o| storage.keeps(o));
+            storage.recall(&telemetry.ledger, has_queue)
+        });
+        let shared = Shared { storage: storage.clone(), budget, telemetry, abandon };
+        let exporters = Exporters::new(shared, kept.unwrap_or_default());
         Ok(Pipeline {
             control: plan.control.clone(),
             storage,
@@ -117,6 +132,7 @@ impl Pipeline {
             sources: Sources::default(),
             listeners,
             is_once,
+            off: BTreeSet::new(),
             saving: None,
         })
     }
@@ -143,25 +159,33 @@ impl Pipeline {
     /// # Errors
     /// [`StartError`]: then nothing has changed.
     pub async fn change(&mut self, plan: Plan) -> Result<Changes, StartError> {
+        self.check_storage(&plan)?;
         let Plan { members, mut identities, routes, acknowledge, memory_bytes, .. } = plan;
         let telemetry = self.telemetry().clone();
-        telemetry.memory.set_limit(memory_bytes);
-        let (mut exporting, mut bringing, mut off) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut exporting, mut bringing, mut off) = (Vec::new(), Vec::new(), BTreeSet::new());
         for member in members {
             let identity = identities.remove(member.name());
             match member {
                 Member::Export { name, options, exporter } => exporting.push((name, identity, options, exporter)),
-                Member::Off { name } => off.push(name),
+                Member::Off { name } => drop(off.insert(name)),
                 source => bringing.push((source, identity)),
             }
         }
-        // What can fail goes first: queues, then ports.
-        let exporting = self.exporters.prepare(exporting, memory_bytes)?;
+        // What can fail goes first: queues, then ports, then queues that others have to let go of.
+        let exporting = self.exporters.prepare(exporting, memory_bytes).await?;
         let new_intake =
             |origin: &Arc<str>| Intake::new(origin.clone(), Paths::default(), telemetry.clone(), acknowledge);
         let bringing = self.sources.prepare(bringing, new_intake);
-        let listening = self.listeners.prepare(&self.sources.mounted(&bringing)).await?;
+        let listening = match self.listeners.prepare(&self.sources.mounted(&bringing)).await {
+            Ok(listening) => listening,
+            Err(error) => {
+                self.exporters.give_up(exporting).await;
+                return Err(error);
+            }
+        };
+        let exporting = self.exporters.reopen(exporting).await?;
 
+        telemetry.memory.set_limit(memory_bytes);
         let mut changes = Changes::default();
         let outlets = self.exporters.outlets(&exporting);
         let intakes = self.sources.intakes(&bringing);
@@ -171,16 +195,47 @@ impl Pipeline {
             let paths = self.paths(&routes, &outlets, origin, &mut flows);
             left.push(intake.lead(paths, acknowledge));
         }
-        drop(intakes);
+        drop((intakes, outlets));
         self.sources.commit(bringing, &telemetry, self.is_once, &mut changes).await;
         self.listeners.commit(listening);
         is_empty(&left).await;
-        self.exporters.remove(removed, &mut changes).await;
-        self.exporters.forget_drained();
-        off.iter().for_each(|name| telemetry.health.disabled(name));
+        drop(left);
+        // Whoever looks sees the new ones before the others are closed: what is seen is open.
         let (sources, exporters) = (self.sources.shapes(), self.exporters.shapes());
-        self.control.set_shape(Shape { sources, routes: route_views(&routes), exporters, flows });
+        self.control.set_shape(Shape { sources, routes: route_views(&routes), exporters, flows, ..Shape::default() });
+        self.exporters.remove(removed, &mut changes).await;
+        let (draining, kept) = self.exporters.leaving();
+        self.control.set_leaving(draining, kept);
+        self.switched_off(off);
         Ok(changes)
+    }
+
+    /// Whether a plan asks for what only a start can do. Bounds that wait for the next start are said.
+    fn check_storage(&self, plan: &Plan) -> Result<(), StartError> {
+        let Some(wanted) = plan.storage.as_ref().filter(|_| !self.is_once) else { return Ok(()) };
+        let Some(storage) = &self.storage else {
+            let is_on_disk =
+                |member: &&Member| member.export_options().is_some_and(|options| wanted.is_on_disk(options.queue));
+            return plan.members.iter().find(is_on_disk).map_or(Ok(()), |member| {
+                let reason =
+                    "its queue is to be on the disk, and this process keeps everything in memory; restart Weir";
+                Err(StartError { integration: member.name().clone(), reason: reason.to_owned() })
+            });
+        };
+        let waiting = storage.plan().differs(wanted);
+        if !waiting.is_empty() {
+            tracing::warn!("{} changed and will be used after the next start of Weir", waiting.join(", "));
+        }
+        Ok(())
+    }
+
+    /// Shows which integrations are switched off, and no more those that were.
+    fn switched_off(&mut self, off: BTreeSet<Arc<str>>) {
+        let health = &self.telemetry().health;
+        let is_gone = |name: &&Arc<str>| !off.contains(*name) && !self.exporters.has(name) && !self.sources.has(name);
+        self.off.iter().filter(is_gone).for_each(|name| health.forget(name));
+        off.iter().for_each(|name| health.disabled(name));
+        self.off = off;
     }
 
     /// The ways of a source: by the configured routes, or to everybody.
@@ -207,7 +262,7 @@ impl Pipeline {
         paths
     }
 
-    /// Stops the sources, delivers what is held for at most 3 s, and says where every record went.
+    /// Stops the sources, delivers what is held for at most 2.5 s, and says where every record went.
     /// What waits on the disk then is delivered after the next start.
     pub async fn stop(mut self) -> Vec<(Key, Counts)> {
         self.sources.stop();
@@ -230,14 +285,23 @@ impl Pipeline {
             self.sources.ended().await;
             self.listeners.ended().await;
         };
-        if timeout_at(deadline, bringing).await.is_err() {
+        if timeout(LET_GO, bringing).await.is_err() {
             self.listeners.abort();
         }
-        self.saving = None;
+        if let Some(saving) = self.saving.take() {
+            saving.abort();
+            // It has the data folder until it is gone.
+            let _ = saving.await;
+        }
         let ledger = self.telemetry().ledger.clone();
+        // Nobody has the queues any more, so that they are closed when this ends.
+        self.sources.close();
+        self.control.set_shape(Shape::default());
         self.exporters.finish().await;
-        if let Some(storage) = &self.storage {
-            storage.save(&ledger);
+        if let Some(storage) = self.storage.clone() {
+            let ledger = ledger.clone();
+            // A disk that hangs must not keep the process.
+            let _ = timeout(SAVED, tokio::task::spawn_blocking(move || storage.save(&ledger))).await;
         }
         ledger.snapshot()
     }

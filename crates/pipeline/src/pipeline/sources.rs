@@ -23,6 +23,9 @@ use crate::telemetry::Telemetry;
 /// How long a source has to end when a reload takes it away.
 const LET_GO: Duration = Duration::from_secs(2);
 
+/// How long one that has not ended by then, and is ended where it stands, has to be gone.
+const ABORTED: Duration = Duration::from_millis(500);
+
 /// All sources of a pipeline.
 #[derive(Default)]
 pub struct Sources {
@@ -52,6 +55,7 @@ struct Coming {
 }
 
 /// What a source does.
+#[allow(clippy::large_enum_variant, reason = "a handful per process, each moved once")]
 enum Work {
     Collect(CollectOptions, Box<dyn DynCollect>, MetricsBuilder),
     Receive(Box<dyn DynReceive>),
@@ -141,7 +145,7 @@ impl Sources {
         let over: Vec<Arc<str>> = self.running.keys().filter(|name| is_over(name)).cloned().collect();
         let ended: Vec<Source> = over.iter().filter_map(|name| self.running.remove(name)).collect();
         ended.iter().for_each(|source| source.stop.cancel());
-        let _ = tokio::time::timeout(LET_GO, join_all(ended.into_iter().map(|source| source.task))).await;
+        end(over.iter().zip(ended.into_iter().map(|source| source.task)).collect()).await;
         for name in going {
             telemetry.forget(&name);
             changes.stopped.push(name.to_string());
@@ -185,11 +189,35 @@ impl Sources {
         self.running.values().for_each(|source| source.stop.cancel());
     }
 
+    /// Whether one of this name runs.
+    pub fn has(&self, name: &str) -> bool {
+        self.running.contains_key(name)
+    }
+
+    /// Lets nothing in any more, and lets go of the queues.
+    pub fn close(&self) {
+        self.running.values().for_each(|source| source.intake.close());
+    }
+
     /// Waits until all have ended.
     pub async fn ended(&mut self) {
         let unfinished = self.running.values_mut().filter(|source| !source.task.is_finished());
         join_all(unfinished.map(|source| &mut source.task)).await;
     }
+}
+
+/// Waits until sources that were told to end have ended; what they held, such as a port, is free then.
+async fn end(mut ended: Vec<(&Arc<str>, AbortOnDropHandle<()>)>) {
+    if tokio::time::timeout(LET_GO, join_all(ended.iter_mut().map(|(_, task)| task))).await.is_ok() {
+        return;
+    }
+    ended.retain(|(_, task)| !task.is_finished());
+    for (name, task) in &ended {
+        tracing::warn!("{name} did not end in time and is ended");
+        task.abort();
+    }
+    // One that blocks a thread stays until it does not.
+    let _ = tokio::time::timeout(ABORTED, join_all(ended.iter_mut().map(|(_, task)| task))).await;
 }
 
 fn schedule(
@@ -213,13 +241,7 @@ fn schedule(
 }
 
 /// Runs a receiver; one that ends early or panics is unhealthy.
-async fn receive(
-    name: Arc<str>,
-    receiver: Box<dyn DynReceive>,
-    intake: Intake,
-    stop: Stop,
-    telemetry: Arc<Telemetry>,
-) {
+async fn receive(name: Arc<str>, receiver: Box<dyn DynReceive>, intake: Intake, stop: Stop, telemetry: Arc<Telemetry>) {
     let run = async { receiver.run(intake, stop).await };
     match std::panic::AssertUnwindSafe(run).catch_unwind().await {
         Ok(Ok(())) => {}

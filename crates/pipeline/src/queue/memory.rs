@@ -146,7 +146,7 @@ impl Queue for MemoryQueue {
             && self.when_full == WhenFull::DropOldest
         {
             let Some(Waiting { entry: oldest, hold }) = state.entries.pop_front() else { break };
-            oldest.row.drop_queued(oldest.batch.payload.len() as u64, Reason::QueueFull);
+            oldest.row.drop_unstored(oldest.batch.payload.len() as u64, Reason::QueueFull);
             displaced.push(oldest.batch.receipt);
             drop(hold);
             reserved = reserved.or_else(|| self.reserve(bytes));
@@ -205,7 +205,7 @@ impl Queue for MemoryQueue {
             std::mem::take(&mut state.entries)
         };
         for waiting in entries {
-            waiting.entry.row.drop_queued(waiting.entry.batch.payload.len() as u64, reason);
+            waiting.entry.row.drop_unstored(waiting.entry.batch.payload.len() as u64, reason);
         }
     }
 

@@ -12,12 +12,13 @@ mod open;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use weir_config::{QueueKind, Settings, SyncPolicy};
 
 use crate::disk::RealDisk;
 use crate::ledger::{self, Counts, Key, Settled};
-use crate::queue;
+use crate::queue::{self, QueueStatus, Survey};
 
 pub use open::Storage;
 
@@ -66,12 +67,64 @@ impl StoragePlan {
 
     /// Whether any of these exporters needs it.
     pub fn is_needed(&self, mut queues: impl Iterator<Item = Option<QueueKind>>) -> bool {
-        self.is_wanted || queues.any(|queue| queue.unwrap_or(self.queue) == QueueKind::Disk)
+        self.is_wanted || queues.any(|queue| self.is_on_disk(queue))
+    }
+
+    /// Whether the queue of an exporter that says so, or nothing, is on disk.
+    pub fn is_on_disk(&self, queue: Option<QueueKind>) -> bool {
+        queue.unwrap_or(self.queue) == QueueKind::Disk
+    }
+
+    /// The settings that are others in another plan.
+    pub fn differs(&self, other: &Self) -> Vec<&'static str> {
+        let settings = [
+            ("agent.data", self.folder != other.folder),
+            ("delivery.queue", self.queue != other.queue),
+            ("delivery.sync", self.sync != other.sync),
+            ("delivery.key_file", self.key_file != other.key_file),
+            ("limits.disk", self.disk_bytes != other.disk_bytes),
+            ("limits.disk_reserve", self.reserve_bytes != other.reserve_bytes),
+            ("limits.dead_letters", self.dead_letters_bytes != other.dead_letters_bytes),
+            ("limits.dead_letters_age", self.dead_letters_age != other.dead_letters_age),
+        ];
+        settings.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 
     /// Where the queue of an exporter lies.
     pub fn queue_folder(&self, exporter: &str) -> PathBuf {
         queues(&self.folder).join(folder_name(exporter))
+    }
+}
+
+/// A queue on disk that no exporter has: what was found in it, or left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The exporter that had it.
+    pub exporter: Arc<str>,
+    /// Records that wait.
+    pub records: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When the oldest of them was queued.
+    pub oldest: Option<SystemTime>,
+}
+
+impl Kept {
+    /// One that was just closed.
+    pub fn new(exporter: Arc<str>, status: &QueueStatus) -> Self {
+        let oldest = status.oldest.and_then(|age| SystemTime::now().checked_sub(age));
+        Self { exporter, records: status.records, bytes: status.bytes as u64, oldest }
+    }
+
+    /// One that stands in its folder.
+    fn found(exporter: Arc<str>, survey: &Survey) -> Self {
+        let oldest_ms = survey.oldest_ms().and_then(|ms| u64::try_from(ms).ok());
+        Self {
+            exporter,
+            records: survey.waiting().iter().map(|found| found.records).sum(),
+            bytes: survey.segments.iter().map(|segment| segment.file_bytes).sum(),
+            oldest: oldest_ms.map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
+        }
     }
 }
 

@@ -1,18 +1,17 @@
 //! What outlives the process, open.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use weir_config::QueueKind;
 
 use crate::dead_letters::{self, DeadLetters};
 use crate::disk::{Disk, FolderLock, RealDisk};
-use crate::ledger::{Ledger, LedgerFile};
+use crate::ledger::{self, Counts, Ledger, LedgerFile, Settled, Totals};
 use crate::memory_budget::MemoryBudget;
 use crate::options::ExportOptions;
-use crate::queue::{DiskQueue, DiskQueueOptions, Key, SharedQuota};
-use crate::storage::{LEDGER_FILE, StoragePlan, queues_in};
+use crate::queue::{self, DiskQueue, DiskQueueOptions, Key, SharedQuota};
+use crate::storage::{Kept, LEDGER_FILE, StoragePlan, queues_in};
 
 /// Bytes of one exporter's queue where nothing is configured.
 const QUEUE_BYTES: u64 = 1 << 30;
@@ -28,6 +27,8 @@ pub struct Storage {
     key: Option<Key>,
     shared: Arc<SharedQuota>,
     ledger_file: LedgerFile,
+    /// Whether the ledger could not be written down the last time.
+    is_unsaved: AtomicBool,
     /// What backends refused for good.
     pub dead_letters: Arc<DeadLetters>,
     _lock: FolderLock,
@@ -41,8 +42,10 @@ impl Storage {
     pub fn open(plan: StoragePlan, ledger: &Ledger) -> Result<Self, String> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         let shown = plan.folder.display();
-        let remedy = "choose another folder with `agent.data`, or keep records in memory with `delivery: {queue: memory}`";
-        disk.create_folder(&plan.folder).map_err(|error| format!("cannot make the folder {shown}: {error}; {remedy}"))?;
+        let remedy =
+            "choose another folder with `agent.data`, or keep records in memory with `delivery: {queue: memory}`";
+        disk.create_folder(&plan.folder)
+            .map_err(|error| format!("cannot make the folder {shown}: {error}; {remedy}"))?;
         let lock = FolderLock::take(&plan.folder).map_err(|error| format!("{error}; {remedy}"))?;
         let key = plan.key_file.as_deref().map(Key::read).transpose();
         let key = key.map_err(|error| format!("delivery.key_file: {error}"))?;
@@ -53,12 +56,12 @@ impl Storage {
             tracing::warn!(folder = %plan.folder.display(), %error, "the dead letters cannot be read; trying again when they are needed");
         }
         let shared = Arc::new(SharedQuota::new(plan.disk_bytes));
-        Ok(Self { plan, disk, key, shared, ledger_file, dead_letters, _lock: lock })
+        Ok(Self { plan, disk, key, shared, ledger_file, is_unsaved: AtomicBool::new(false), dead_letters, _lock: lock })
     }
 
     /// Whether an exporter's records wait on the disk.
     pub fn keeps(&self, options: &ExportOptions) -> bool {
-        options.queue.unwrap_or(self.plan.queue) == QueueKind::Disk
+        self.plan.is_on_disk(options.queue)
     }
 
     /// Bounds and promises of an exporter's queue.
@@ -97,8 +100,14 @@ impl Storage {
 
     /// Writes down the rows of the ledger that no queue keeps. It blocks while the disk works.
     pub fn save(&self, ledger: &Ledger) {
-        if let Err(error) = self.ledger_file.save(ledger) {
-            tracing::warn!(folder = %self.plan.folder.display(), %error, "cannot write the ledger down; trying again");
+        let folder = self.plan.folder.display();
+        match self.ledger_file.save(ledger) {
+            Ok(_) => self.is_unsaved.store(false, Ordering::Relaxed),
+            // It is tried every few seconds, and said once.
+            Err(error) if !self.is_unsaved.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%folder, %error, "cannot write the ledger down; trying again");
+            }
+            Err(_) => {}
         }
     }
 
@@ -109,14 +118,57 @@ impl Storage {
         }
     }
 
-    /// Queues of exporters that are not configured any more: their records wait until they are again.
-    pub fn orphans(&self, is_configured: impl Fn(&str) -> bool) -> Vec<(Arc<str>, PathBuf)> {
+    /// What the configuration said at the start.
+    pub fn plan(&self) -> &StoragePlan {
+        &self.plan
+    }
+
+    /// Counts in the ledger what stands in queues on disk that no exporter has: their records wait until
+    /// one has them again. It is said which they are.
+    pub fn recall(&self, ledger: &Ledger, has_queue: impl Fn(&str) -> bool) -> Vec<Kept> {
+        let folder = self.plan.folder.display();
         let found = queues_in(&self.plan.folder).unwrap_or_else(|error| {
-            tracing::warn!(folder = %self.plan.folder.display(), %error, "cannot look for queues of former exporters");
+            tracing::warn!(%folder, %error, "cannot look for queues of former exporters");
             Vec::new()
         });
-        found.into_iter().filter(|(name, _)| !is_configured(name)).collect()
+        let mut all = Vec::new();
+        for (exporter, path) in found.into_iter().filter(|(name, _)| !has_queue(name)) {
+            let survey = match queue::inspect(&*self.disk, &path) {
+                Ok(survey) => survey,
+                Err(error) => {
+                    tracing::warn!("{exporter}: cannot read what waits on the disk for this former exporter: {error}");
+                    continue;
+                }
+            };
+            recount(ledger, &exporter, survey.rows(&exporter));
+            let kept = Kept::found(exporter, &survey);
+            if kept.records > 0 {
+                let Kept { exporter, records, .. } = &kept;
+                tracing::warn!(
+                    "{exporter}: {records} records wait on the disk, and no exporter of this name has its queue there; \
+                     configure it again to deliver them, or write them out with `weir queue export`"
+                );
+                all.push(kept);
+            }
+        }
+        all
     }
+}
+
+/// The rows of an exporter as its queue on disk has them, and what the ledger's file had besides.
+fn recount(ledger: &Ledger, exporter: &Arc<str>, logged: Vec<(ledger::Key, Counts)>) {
+    for (source, signal, row) in ledger.rows_of(exporter) {
+        if !logged.iter().any(|((other, _, of), _)| *other == source && *of == signal) {
+            row.restore(Some(&Totals::default()), 0, false);
+        }
+    }
+    for ((source, _, signal), counts) in logged {
+        let settled = Settled::of(&counts);
+        let totals = Totals { accepted: settled.total(), settled };
+        ledger.row(&source, exporter, signal).restore(Some(&totals), counts.queued, false);
+    }
+    let is_in_log = ledger.rows_of(exporter).iter().all(|(_, _, row)| row.aside().is_empty());
+    ledger.has_queue(exporter, is_in_log);
 }
 
 /// What stays free of the folder's file system: never more than a tenth of it.
@@ -124,4 +176,3 @@ fn default_reserve_bytes(folder: &Path) -> u64 {
     let total = nix::sys::statvfs::statvfs(folder).map(|space| space.blocks() * space.fragment_size());
     total.map_or(RESERVE_BYTES, |total| RESERVE_BYTES.min(total / 10))
 }
-

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test code fails loudly")]
 
 mod backend;
+mod change;
 mod delivery;
 mod each;
 mod hostile;

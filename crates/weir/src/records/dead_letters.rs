@@ -1,6 +1,5 @@
 //! `weir dead-letters`.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -94,7 +93,7 @@ pub async fn run(command: &Command) -> Result<ExitCode, String> {
         Command::Show { place, id } => {
             let folder = place.find().await?;
             let letter: Value = match &folder.process {
-                Some(process) => process.get(&format!("/api/v1/dead-letters/{id}")).await?,
+                Some(process) => process.get(&format!("/api/v1/dead-letters/{}", encoded(id))).await?,
                 None => as_json(offline(&folder).get(id).map_err(|error| error.to_string())?)?,
             };
             print(&letter)
@@ -118,8 +117,7 @@ pub async fn run(command: &Command) -> Result<ExitCode, String> {
                 Some(process) => process.post_for_text("/api/v1/dead-letters/export", &which.selected()).await?,
                 None => offline(&folder).export(&which.selected()).map_err(|error| error.to_string())?.into_bytes(),
             };
-            let written = std::io::stdout().lock().write_all(&lines);
-            written.map_err(|error| format!("cannot write: {error}")).map(|()| ExitCode::SUCCESS)
+            Ok(say::out(&String::from_utf8_lossy(&lines)))
         }
     }
 }
@@ -195,13 +193,17 @@ async fn list(folder: &Folder, query: &ListQuery, json: bool) -> Result<ExitCode
     Ok(say::out(&out))
 }
 
+/// A text as a part of an address (RFC 3986 §2.1).
+fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
 /// The query of an address (`application/x-www-form-urlencoded`).
 fn serde_urlencoded(query: &ListQuery) -> Result<String, String> {
     let Value::Object(fields) = as_json(query)? else { return Ok(String::new()) };
-    let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     let fields = fields.iter().map(|(key, value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        format!("{key}={}", encode(&value))
+        format!("{key}={}", encoded(&value))
     });
     Ok(fields.collect::<Vec<_>>().join("&"))
 }

@@ -63,11 +63,22 @@ fn people(view: &LedgerView) -> String {
         ]
     };
     let head = [
-        "source", "exporter", "signal", "accepted", "delivered", "queued", "in flight", "dead letters", "difference", "dropped",
+        "source",
+        "exporter",
+        "signal",
+        "accepted",
+        "delivered",
+        "queued",
+        "in flight",
+        "dead letters",
+        "difference",
+        "dropped",
     ];
     let mut text = table(&head, &view.rows.iter().map(cells).collect::<Vec<_>>());
     match view.rows.iter().filter(|row| row.difference != 0).count() {
-        0 => text.push_str("every record is accounted for: accepted = delivered + queued + in flight + dead letters + dropped\n"),
+        0 => text.push_str(
+            "every record is accounted for: accepted = delivered + queued + in flight + dead letters + dropped\n",
+        ),
         wrong => text.push_str(&format!("{wrong} rows do not add up; that is an error of Weir, please report it\n")),
     }
     text

@@ -7,15 +7,17 @@ mod queue;
 mod running;
 mod table;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use weir_agent::{Program, Source};
+use weir_config::{Environment, Settings};
 use weir_pipeline::control::Changes;
 
-use crate::say;
 use crate::records::running::Process;
+use crate::say;
 
 pub use dead_letters::Command as DeadLetters;
 pub use ledger::Arguments as Ledger;
@@ -43,18 +45,45 @@ impl Place {
     async fn find(&self) -> Result<Folder, String> {
         let path = match &self.data {
             Some(path) => path.clone(),
-            None => {
-                let source = Source::find(self.config.as_deref());
-                weir_agent::load(source, Program::Agent, None).map_err(|error| error.to_string())?.data_folder
-            }
+            None => configured(self.config.as_deref())?,
         };
-        if std::fs::metadata(&path).is_err() {
-            let shown = path.display();
-            return Err(format!("there is no data folder {shown}: nothing ran here with a queue on disk; name another with --data"));
+        let shown = path.display();
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(format!("{shown} is not a folder; name the data folder with --data")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(format!(
+                    "there is no data folder {shown}: nothing ran here with a queue on disk; name another with --data"
+                ));
+            }
+            Err(error) => return Err(format!("cannot look into the data folder {shown}: {error}")),
         }
         let process = Process::of(&path).await?;
+        // The lock is there since the first start with something to keep.
+        if process.is_none() && matches!(std::fs::exists(path.join("lock")), Ok(false)) {
+            return Err(format!(
+                "no Weir has kept records in {shown}: name its data folder with --data. One that keeps everything in \
+                 memory cannot be asked like this; its server's API can"
+            ));
+        }
         Ok(Folder { path, process })
     }
+}
+
+/// The data folder that a configuration names. Nothing else in it matters, so that this works without the
+/// variables and files of the service.
+fn configured(file: Option<&Path>) -> Result<PathBuf, String> {
+    let source = Source::find(file);
+    if let Source::File(file) = &source
+        && let Ok(text) = std::fs::read_to_string(file)
+    {
+        let (settings, problems) = Settings::inspect(&source.name(), &text, &Environment);
+        let is_named = settings.server.data.is_some() || settings.agent.data.is_some();
+        if is_named || problems.is_empty() {
+            return Ok(weir_agent::data_folder(None, &settings));
+        }
+    }
+    Ok(weir_agent::load(source, Program::Agent, None).map_err(|error| error.to_string())?.data_folder)
 }
 
 /// Does what the command says.
@@ -82,7 +111,7 @@ pub fn reload(place: &Place) -> ExitCode {
     })
 }
 
-fn not_running(folder: &std::path::Path) -> String {
+fn not_running(folder: &Path) -> String {
     format!("no Weir runs on {}; start it first, or name another folder with --data", folder.display())
 }
 

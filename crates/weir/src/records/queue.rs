@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::Subcommand;
+use weir_model::{Payload, Wire};
 use weir_pipeline::control::{QueueView, QueuesView};
 use weir_pipeline::disk::RealDisk;
-use weir_model::{Payload, Wire};
 use weir_pipeline::queue::{self, Exported, Key, OpenError, Survey};
 use weir_pipeline::storage;
 
@@ -141,7 +141,9 @@ fn verify(folder: &Folder) -> Result<ExitCode, String> {
             is_damaged = true;
             let records = damage.records.map(|records| format!(", {records} records")).unwrap_or_default();
             let (file, offset, length) = (damage.path.display(), damage.offset, damage.bytes);
-            text.push_str(&format!("  {file}: {length} bytes at {offset} are not what was written{records}; they are passed over\n"));
+            text.push_str(&format!(
+                "  {file}: {length} bytes at {offset} are not what was written{records}; they are passed over\n"
+            ));
         }
     }
     if text.is_empty() {
@@ -153,8 +155,14 @@ fn verify(folder: &Folder) -> Result<ExitCode, String> {
 
 fn export(folder: &Folder, only: Option<&str>, key: Option<&Key>) -> Result<ExitCode, String> {
     let (mut records, mut unreadable) = (0_u64, 0_u64);
+    let queues = queues(folder)?;
+    if let Some(only) = only.filter(|only| queues.iter().all(|(name, _)| **name != **only)) {
+        let names: Vec<&str> = queues.iter().map(|(name, _)| &**name).collect();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        say::note(&format!("{only} has no queue on this disk; those that have: {there}"));
+    }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for (exporter, path) in queues(folder)? {
+    for (exporter, path) in queues {
         if only.is_some_and(|only| *only != *exporter) {
             continue;
         }
@@ -169,7 +177,9 @@ fn export(folder: &Folder, only: Option<&str>, key: Option<&Key>) -> Result<Exit
         });
         match visited {
             // A reader that went away (`weir queue export | head`) has seen enough.
-            Err(OpenError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            Err(OpenError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
+                return Ok(ExitCode::SUCCESS);
+            }
             visited => visited.map_err(|error| error.to_string())?,
         }
     }

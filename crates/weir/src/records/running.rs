@@ -1,12 +1,12 @@
 //! The process that runs on a data folder, over its socket.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use weir_agent::CONTROL_SOCKET;
+use weir_agent::ControlAddress;
 use weir_net::Client;
 
 /// The largest answer that is read: a page of dead letters, or an export of them.
@@ -15,6 +15,7 @@ const LIMIT_BYTES: usize = 512 << 20;
 /// A process.
 pub struct Process {
     client: Client,
+    _address: ControlAddress,
 }
 
 impl Process {
@@ -23,11 +24,18 @@ impl Process {
     /// # Errors
     /// If somebody does and cannot be reached.
     pub async fn of(folder: &Path) -> Result<Option<Self>, String> {
-        let socket: PathBuf = folder.join(CONTROL_SOCKET);
-        match UnixStream::connect(&socket).await {
-            Ok(_) => Client::unix(&socket).map(|client| Some(Self { client })),
+        let unreachable = |error: &std::io::Error| {
+            let remedy = match error.kind() {
+                ErrorKind::PermissionDenied => "; do this as the user that it runs as, for example with sudo",
+                _ => "",
+            };
+            format!("cannot reach the process that runs on {}: {error}{remedy}", folder.display())
+        };
+        let address = ControlAddress::of(folder).map_err(|error| unreachable(&error))?;
+        match UnixStream::connect(address.path()).await {
+            Ok(_) => Client::unix(&address.path()).map(|client| Some(Self { client, _address: address })),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
-            Err(error) => Err(format!("cannot reach the process that runs on {}: {error}", folder.display())),
+            Err(error) => Err(unreachable(&error)),
         }
     }
 
@@ -70,5 +78,6 @@ impl Process {
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| format!("the running process answers something else: {error}; is it of another version?"))
+    serde_json::from_slice(body)
+        .map_err(|error| format!("the running process answers something else: {error}; is it of another version?"))
 }
