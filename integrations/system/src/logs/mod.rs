@@ -41,6 +41,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use weir_model::{Payload, Signal};
+use weir_pipeline::health::Board;
 use weir_pipeline::{About, Answer, Context, Fault, FaultKind, Intake, Kind, Mount, Receive, Stop};
 
 use checkpoint::{Entry, Left, Positions};
@@ -120,6 +121,7 @@ pub struct Logs {
     rules: Rules,
     report_interval: Duration,
     name: Arc<str>,
+    board: Arc<Board>,
 }
 
 impl Receive for Logs {
@@ -127,7 +129,8 @@ impl Receive for Logs {
 
     fn new(config: LogsConfig, context: &Context) -> Result<Self, Fault> {
         let (settings, rules) = config::checked(config, context)?;
-        Ok(Logs { settings, rules, report_interval: context.interval, name: context.name.clone() })
+        let (name, board) = (context.name.clone(), context.telemetry.health.clone());
+        Ok(Logs { settings, rules, report_interval: context.interval, name, board })
     }
 
     fn mounts(&self, _intake: &Intake) -> Vec<Mount> {
@@ -135,7 +138,7 @@ impl Receive for Logs {
     }
 
     async fn run(self, intake: Intake, stop: Stop) -> Result<(), Fault> {
-        let Logs { settings, rules, report_interval, name } = self;
+        let Logs { settings, rules, report_interval, name, board } = self;
         let path = settings.checkpoint.clone();
         let opened = blocking(move || {
             let Left { files, saved_unix_nano, problem } = checkpoint::load(&settings.checkpoint);
@@ -147,8 +150,8 @@ impl Receive for Logs {
             tracing::warn!("{name}: {problem}");
         }
         let saver = Saver { path, positions, dirty: true, failed: false, name: name.clone() };
-        let window = Window::new(intake.clone(), name);
-        Run { watch: Some(watch), saver, intake, window }.until(stop).await
+        let window = Window::new(intake.clone(), name.clone());
+        Run { watch: Some(watch), saver, intake, window, name, board, problems: None }.until(stop).await
     }
 }
 
@@ -166,9 +169,25 @@ struct Run {
     saver: Saver,
     intake: Intake,
     window: Window<Vec<(u64, Entry)>>,
+    name: Arc<str>,
+    board: Arc<Board>,
+    /// What could not be read at the last look.
+    problems: Option<String>,
 }
 
 impl Run {
+    /// A file that cannot be read shows in the health, until it can.
+    fn tell(&mut self, problems: Option<String>) {
+        if self.problems == problems {
+            return;
+        }
+        match &problems {
+            Some(problems) => self.board.unhealthy(&self.name, problems),
+            None => self.board.healthy(&self.name),
+        }
+        self.problems = problems;
+    }
+
     async fn until(mut self, stop: Stop) -> Result<(), Fault> {
         let (mut next_round, mut pause) = (Instant::now(), SHORTEST_PAUSE);
         let mut next_save = Instant::now() + SAVE_INTERVAL;
@@ -191,6 +210,7 @@ impl Run {
                 read = joined(&mut reading) => {
                     reading = None;
                     let (watch, mut batch) = read?;
+                    self.tell(watch.problems());
                     self.watch = Some(watch);
                     if let Some(metrics) = batch.metrics.take() {
                         self.intake.push(metrics);

@@ -4,7 +4,7 @@
 mod compare;
 mod scan;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -67,7 +67,7 @@ pub struct Watch {
     last_scan: SystemTime,
     is_first_scan: bool,
     /// Problems that have been told, by path.
-    told: BTreeSet<PathBuf>,
+    told: BTreeMap<PathBuf, String>,
     scratch: Vec<u8>,
     counts: Counts,
     report_interval: Duration,
@@ -103,7 +103,7 @@ impl Watch {
             next_scan: Instant::now(),
             last_scan: UNIX_EPOCH + Duration::from_nanos(left.saved_unix_nano),
             is_first_scan: true,
-            told: BTreeSet::new(),
+            told: BTreeMap::new(),
             scratch: vec![0; CHUNK_BYTES],
             counts: Counts::default(),
             report_interval,
@@ -308,15 +308,26 @@ impl Watch {
     /// Tells a problem with a path once, until it is gone.
     fn problem(&mut self, path: &Path, error: &io::Error) {
         // Files vanish between looking and opening, and patterns name folders that are not there yet.
-        if error.kind() != io::ErrorKind::NotFound && self.told.insert(path.to_owned()) {
+        if error.kind() != io::ErrorKind::NotFound && !self.told.contains_key(path) {
             let remedy = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
                     ": give the agent's user the right to read it, for example by the group `adm`"
                 }
                 _ => "",
             };
-            tracing::warn!("logs: cannot read {}: {error}{remedy}; the other files are read", path.display());
+            let problem = format!("cannot read {}: {error}{remedy}", path.display());
+            tracing::warn!("logs: {problem}; the other files are read");
+            self.told.insert(path.to_owned(), problem);
         }
+    }
+
+    /// What cannot be read now, for people; `None` if everything can.
+    pub fn problems(&self) -> Option<String> {
+        let first = self.told.values().next()?;
+        Some(match self.told.len() - 1 {
+            0 => first.clone(),
+            more => format!("{first}; and {more} more files"),
+        })
     }
 }
 
