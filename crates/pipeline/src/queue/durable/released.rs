@@ -11,7 +11,10 @@ pub struct Released(BTreeMap<u64, u64>);
 impl Released {
     /// Adds a segment by the numbers of its first entry and its last.
     pub fn add(&mut self, first: u64, last: u64) {
-        self.0.insert(first, last);
+        // Released again, because the cursor could not be noted: a longer range has it already.
+        if !(self.contains(first) && self.contains(last)) {
+            self.0.insert(first, last);
+        }
     }
 
     /// They, each with its first number and its last, neighbours apart unless they were merged.
@@ -53,5 +56,14 @@ mod tests {
         assert_eq!(released, Released(BTreeMap::from([(1, 6), (9, 10)])));
         released.pass(7);
         assert_eq!(released, Released(BTreeMap::from([(9, 10)])));
+    }
+
+    #[test]
+    fn what_is_released_again_does_not_shorten_the_range_that_it_became_a_part_of() {
+        let mut released = Released(BTreeMap::from([(3, 9)]));
+        [(3, 4), (5, 6), (8, 9)].into_iter().for_each(|(first, last)| released.add(first, last));
+        assert_eq!(released, Released(BTreeMap::from([(3, 9)])));
+        released.add(1, 2);
+        assert_eq!(released, Released(BTreeMap::from([(1, 2), (3, 9)])));
     }
 }
