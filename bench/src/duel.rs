@@ -47,7 +47,8 @@ fn contender(name: &'static str, port: u16, sink: u16) -> Option<Contender> {
             (weir(), weir_arguments(file(weir_config(port, sink, "delivery: {acknowledge: queued, queue: memory}\n"))))
         }
         "weir, decoded" => {
-            let route = "routes:\n  - {from: [otlp_receiver], set: {bench: decoded}, to: [otlp]}\ndelivery: {queue: memory}\n";
+            let route =
+                "routes:\n  - {from: [otlp_receiver], set: {bench: decoded}, to: [otlp]}\ndelivery: {queue: memory}\n";
             (weir(), weir_arguments(file(weir_config(port, sink, route))))
         }
         "collector" => {

@@ -58,8 +58,12 @@ async fn try_member(
             Some(result.map(|()| gathered(&builder)))
         }
         Member::Receive { name, receiver } => {
-            let intake =
-                weir_pipeline::Intake::new(name, weir_pipeline::route::Paths::default(), telemetry, weir_config::Acknowledge::Durable);
+            let intake = weir_pipeline::Intake::new(
+                name,
+                weir_pipeline::route::Paths::default(),
+                telemetry,
+                weir_config::Acknowledge::Durable,
+            );
             let mut addresses = Vec::new();
             for mount in receiver.mounts(&intake) {
                 if let Err(error) = weir_net::bind(&mount.address).await {

@@ -24,12 +24,12 @@ mod schema;
 mod system_information;
 
 pub use check::{Finding, check};
+pub use control_socket::{ControlAddress, ControlSocket};
 pub use docs::{index, page};
 pub use enrolment::{Enrolled, Enrolment, JoinFiles, Written};
 pub use explain::explain;
 pub use heartbeat::heartbeat_body;
 pub use kinds::{PLANNED, kinds};
-pub use control_socket::{ControlAddress, ControlSocket};
 pub use load::{LoadError, Loaded, Program, SERVER_MEMBERS, Source, data_folder, load, load_again};
 pub use registration::{Heartbeats, Registration, own_registration};
 pub use schema::schema;

@@ -39,5 +39,5 @@ pub use kind::{About, Kind, Open, Opened, Role};
 pub use outcome::{Fault, FaultKind, Outcome, Refused};
 pub use role::{Collect, Config, Context, Delivery, Export, HttpExport, Mount, Receive, Stop, Takes, Watching};
 pub use weir_config::Problems;
-pub use weir_net::memory as memory_budget;
 pub use weir_model::build::{Kind as MetricKind, MetricDescription, MetricsBuilder};
+pub use weir_net::memory as memory_budget;

@@ -14,8 +14,8 @@ use tower::ServiceExt;
 use weir_config::Acknowledge;
 use weir_metadata::{Location, Metadata, NewKey, Scopes};
 use weir_pipeline::Intake;
-use weir_pipeline::route::Paths;
 use weir_pipeline::control::Control;
+use weir_pipeline::route::Paths;
 use weir_store::Store;
 
 use crate::state::{App, Options, State, now_ms};

@@ -138,6 +138,11 @@ pub trait Queue: Send + Sync {
     /// all others.
     fn give_back(&self, taken: Taken);
 
+    /// At most so many settled records may be taken again after a crash, besides those under way: beyond
+    /// them nothing is given until what was settled is noted on the disk. Behind a request that is stuck it
+    /// does not hold, for others must go on. Nothing of a queue in memory is there after a crash.
+    fn bound_repeats(&self, _records: u64) {}
+
     /// Takes no more; what waits can still be taken.
     fn close(&self);
 

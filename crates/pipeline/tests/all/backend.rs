@@ -131,11 +131,7 @@ pub fn plan(exporters: Vec<(&str, ExportOptions, Backend)>) -> Plan {
         options,
         exporter: Box::new(backend),
     };
-    Plan {
-        members: exporters.into_iter().map(export).collect(),
-        memory_bytes: 64 << 20,
-        ..Plan::default()
-    }
+    Plan { members: exporters.into_iter().map(export).collect(), memory_bytes: 64 << 20, ..Plan::default() }
 }
 
 /// A started pipeline and the intake of its source `door`.

@@ -94,10 +94,7 @@ pub async fn dead_letters(State(app): State<App>, uri: Uri) -> Result<axum::Json
     (status = 404, description = "There is no letter of this id.", body = ErrorBody),
     (status = 503, description = "It cannot be read now.", body = ErrorBody),
 ))]
-pub async fn dead_letter(
-    State(app): State<App>,
-    PathText(id): PathText,
-) -> Result<axum::Json<DeadLetter>, ApiError> {
+pub async fn dead_letter(State(app): State<App>, PathText(id): PathText) -> Result<axum::Json<DeadLetter>, ApiError> {
     Ok(axum::Json(app.control.dead_letter(&id).await?))
 }
 
@@ -129,6 +126,9 @@ async fn selected(request: Request) -> Result<Selected, ApiError> {
     let body = body::read(request, SMALL_LIMIT_BYTES).await?;
     let value = json::parse(&body)?;
     serde_json::from_value(value).map_err(|error| {
-        ApiError::new(Code::InvalidField, format!("expected {{\"ids\": [...]}}, {{\"exporter\": \"...\"}} or {{\"all\": true}}: {error}"))
+        ApiError::new(
+            Code::InvalidField,
+            format!("expected {{\"ids\": [...]}}, {{\"exporter\": \"...\"}} or {{\"all\": true}}: {error}"),
+        )
     })
 }

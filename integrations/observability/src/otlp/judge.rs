@@ -7,7 +7,6 @@
 use std::time::SystemTime;
 
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 use weir_model::{Encoding, Signal};
 use weir_net::{Answer, retry_after};
 use weir_pipeline::{Outcome, Refused};

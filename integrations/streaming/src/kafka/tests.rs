@@ -423,12 +423,7 @@ async fn consume(brokers: &Brokers, sink: &Sink, mut options: Json) -> Pipeline 
     // One delivery per batch, many at once: a stuck one holds up nobody.
     let options = ExportOptions { batch_size: 1, max_in_flight: 64, ..ExportOptions::default() };
     let members = vec![Member::receiver("kafka_consumer", consumer), Member::exporter("sink", options, sink.clone())];
-    let plan = Plan {
-        members,
-        acknowledge: Acknowledge::Durable,
-        memory_bytes: 64 << 20,
-        ..Plan::default()
-    };
+    let plan = Plan { members, acknowledge: Acknowledge::Durable, memory_bytes: 64 << 20, ..Plan::default() };
     Pipeline::start(plan).await.unwrap_or_else(|error| panic!("{error}"))
 }
 

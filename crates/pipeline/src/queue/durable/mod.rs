@@ -175,6 +175,10 @@ impl Queue for DiskQueue {
                             tokio::time::sleep(READ_AGAIN).await;
                         }
                     }
+                    Front::Unnoted => {
+                        self.core.work.notify_one();
+                        changed.await;
+                    }
                     Front::Empty => changed.await,
                     Front::Ended => return None,
                 }
@@ -189,6 +193,10 @@ impl Queue for DiskQueue {
     fn give_back(&self, taken: Taken) {
         // Its own receipt brings it back.
         taken.batch.receipt.settle(Verdict::Retry);
+    }
+
+    fn bound_repeats(&self, records: u64) {
+        self.core.state().most_unnoted_records = Some(records.max(1));
     }
 
     fn close(&self) {

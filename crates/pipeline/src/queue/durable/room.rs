@@ -152,16 +152,17 @@ impl Core {
         if options.budget.as_ref().is_some_and(|budget| budget.is_short()) {
             self.shrink_head();
         }
-        let (is_behind, is_settled) = {
+        let (is_behind, is_settled, is_awaited) = {
             let mut state = self.state();
+            let is_awaited = std::mem::take(&mut state.is_note_awaited);
             // The next entry finds out whether there is room again.
             if state.pending.is_empty() {
                 state.is_short = None;
             }
-            (state.cursor() != state.written_cursor || state.is_ahead, state.is_settled())
+            (state.cursor() != state.written_cursor || state.is_ahead, state.is_settled(), is_awaited)
         };
         let pause = writer.cursor_written.elapsed();
-        let is_due = is_behind && (must || pause >= options.cursor_interval);
+        let is_due = is_behind && (must || is_awaited || pause >= options.cursor_interval);
         let mut noted = Ok(());
         if is_due || ((must || pause >= LOOK_AROUND) && self.has_asides()) {
             let is_long = |active: &Active| active.length > options.segment_bytes / 4;
@@ -172,6 +173,13 @@ impl Core {
             if noted.as_ref().is_err_and(is_full) && self.remove_unnoted(&mut writer) {
                 noted = Ok(());
             }
+        }
+        if is_awaited {
+            if !is_due || noted.is_err() {
+                // Behind a stuck request, or on a full disk, there is nothing to wait for.
+                self.state().unnoted_records = 0;
+            }
+            self.changed.notify_one();
         }
         self.remove_noted();
         noted

@@ -84,6 +84,8 @@ struct Cursor {
     payload: Vec<u8>,
     asides: Vec<Aside>,
     released: Released,
+    /// Records whose outcome it notes.
+    noted_records: u64,
 }
 
 impl Writer {
@@ -104,7 +106,7 @@ impl Core {
             }
             // Looked at under the lock that is given up while waiting, so that no push is missed.
             let state = self.state();
-            if wrote == Wrote::Nothing && !state.pending.is_empty() {
+            if (wrote == Wrote::Nothing && !state.pending.is_empty()) || state.is_note_awaited {
                 continue;
             }
             if state.is_stopping {
@@ -318,16 +320,18 @@ impl Core {
             return None;
         }
         let (sums, asides) = self.sums(&state);
-        Some(Cursor { sequence, payload: totals::encode(&sums), asides, released: sums.released })
+        let noted_records = state.unnoted_records;
+        Some(Cursor { sequence, payload: totals::encode(&sums), asides, released: sums.released, noted_records })
     }
 
     /// A cursor is on the disk.
     fn noted(&self, writer: &mut Writer, cursor: Cursor, number: u64) {
-        let Cursor { sequence, payload, asides, released } = cursor;
+        let Cursor { sequence, payload, asides, released, noted_records } = cursor;
         writer.cursor_written = Instant::now();
         writer.cursor_bytes = (record::HEADER_BYTES + payload.len()) as u64;
         let mut state = self.state();
         (state.written_cursor, state.cursor_segment, state.is_ahead) = (sequence, Some(number), false);
+        state.unnoted_records = state.unnoted_records.saturating_sub(noted_records);
         state.outcomes.released.pass(sequence);
         state.written_released = released;
         for Aside { key, row, totals } in asides {

@@ -127,6 +127,8 @@ pub enum Front {
     Lingers(Duration),
     /// More has to be read from the disk first.
     Unread,
+    /// So much was settled that the disk has to know it first.
+    Unnoted,
     /// Nothing waits.
     Empty,
     /// Nothing can come any more.
@@ -171,6 +173,12 @@ pub struct State {
     /// Whether segments were removed that the cursor on the disk has not passed: after a crash now the
     /// ledger would not know what became of their records.
     pub is_ahead: bool,
+    /// Records that were settled since a cursor was written.
+    pub unnoted_records: u64,
+    /// How many of them there may be.
+    pub most_unnoted_records: Option<u64>,
+    /// Whether somebody waits for the next cursor.
+    pub is_note_awaited: bool,
     /// The cursor that was written last.
     pub written_cursor: u64,
     /// The segment where that stands.
@@ -366,6 +374,10 @@ impl State {
                 None => Front::Empty,
             };
         };
+        if self.most_unnoted_records.is_some_and(|most| self.unnoted_records >= most) {
+            self.is_note_awaited = true;
+            return Front::Unnoted;
+        }
         let (origin, signal, since) = (first.origin.clone(), first.payload.signal(), first.since);
         let (mut count, mut records, mut bytes) = (0, 0, 0);
         let mut is_full = self.is_closed && self.read_at.is_none();
@@ -408,6 +420,7 @@ impl State {
             Verdict::Delivered | Verdict::Refused => {
                 let Some(entry) = self.under_way.remove(&sequence) else { return };
                 let UnderWay { place, origin, signal, records, .. } = entry;
+                self.unnoted_records += records;
                 self.settled(sequence, place.segment, (origin, signal), &Totals { accepted: records, settled });
             }
             Verdict::Retry => {
