@@ -69,7 +69,7 @@ async fn run_until_stopped(mut loaded: Loaded, origin: Origin) -> ExitCode {
     let watched = loaded.plan.watching();
     say::note(&introduction(&loaded, &watched));
     match Running::start(loaded, watched, origin).await {
-        Ok(running) => running.to_the_end(&mut signals).await,
+        Ok(running) => running.run_to_the_end(&mut signals).await,
         Err(failure) => failed(&failure),
     }
 }

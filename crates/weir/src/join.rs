@@ -145,7 +145,7 @@ async fn join(arguments: &Arguments) -> Result<ExitCode, Failure> {
         "  open {dashboard}\n  runs until Ctrl-C; start it again with: weir agent --config {}\n",
         files.config.display()
     ));
-    Ok(running.to_the_end(&mut stop).await)
+    Ok(running.run_to_the_end(&mut stop).await)
 }
 
 /// One step that is done. Where nobody reads it, the next one is done all the same.

@@ -74,7 +74,7 @@ impl Running {
 
     /// Waits until the program is told to stop, delivers what is held, and says what became of it.
     /// A hang-up, and whoever asks for it, make it read its configuration again.
-    pub async fn to_the_end(mut self, signals: &mut StopSignals) -> ExitCode {
+    pub async fn run_to_the_end(mut self, signals: &mut StopSignals) -> ExitCode {
         loop {
             let asked = async {
                 match &mut self.reloads {

@@ -214,7 +214,7 @@ struct Serving {
 
 impl Serving {
     async fn until_stopped(mut self) -> ExitCode {
-        let code = self.running.to_the_end(&mut self.signals).await;
+        let code = self.running.run_to_the_end(&mut self.signals).await;
         self.state.store.close();
         self.state.metadata.close().await;
         code
