@@ -42,7 +42,7 @@ test: web ## Installs the test services that are missing, then runs every test.
 	  tests/skipped.sh "$(TARGET)/skipped-peers.txt"; exit $$status
 
 crash: ## Proves delivery at length: 1,000,000 simulated crashes, 2,000 real kills; about an hour.
-	WEIR_SEEDS="$(or $(WEIR_SEEDS),1000000)" cargo test --release --locked -p weir-pipeline --lib durable::model -- --nocapture
+	WEIR_SEEDS="$(or $(WEIR_SEEDS),1000000)" cargo test --release --locked -p weir-pipeline --lib durable::tests::model -- --nocapture
 	cargo build --release --locked -p weir
 	WEIR_BIN="$(abspath $(TARGET))/release/weir" WEIR_CRASH_ROUNDS="$(or $(WEIR_CRASH_ROUNDS),2000)" \
 	  cargo test --locked -p weir-tests --test all delivery::kill -- --nocapture

@@ -21,8 +21,6 @@
 mod cipher;
 mod core;
 mod inspect;
-#[cfg(test)]
-mod model;
 mod options;
 mod reader;
 mod record;

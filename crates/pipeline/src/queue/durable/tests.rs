@@ -1,5 +1,7 @@
 //! One guarantee of the queue on disk per test.
 
+mod model;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
