@@ -65,7 +65,7 @@ scene("records are followed from their source to their exporter, and what is ref
   await replay.getByText(/Replay \d+ dead letters? of webhook\?/).waitFor();
   await visitor.accessible("pipeline-replay");
   await replay.getByRole("button", { name: /^Replay \d+ dead letters?$/ }).click();
-  await page.getByText(/dead letters? put back into the queue/).waitFor();
+  await page.getByText(/dead letters? put back into the queue/).first().waitFor();
   await details(page).getByText("None: nothing").waitFor({ timeout: FLOWS_MS });
 
   target.refuses = true;
