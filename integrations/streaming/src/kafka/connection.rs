@@ -17,6 +17,10 @@ const DEFAULT_BROKER: &str = "localhost:9092";
 /// Whether this build has TLS and SCRAM.
 const HAS_TLS: bool = cfg!(feature = "tls");
 
+/// Longest pause between attempts to connect to a broker, as in Kafka's own clients. librdkafka's 10 s would keep
+/// records and commits waiting for so long after a broker is back.
+const RECONNECT_BACKOFF_MAX_MS: &str = "1000";
+
 /// Options of librdkafka that Weir does not work with.
 const NOT_TAKEN: [(&str, &str); 3] = [
     ("transactional.id", "Weir uses no transactions"),
@@ -127,6 +131,9 @@ impl Connection<'_> {
         let mut config = ClientConfig::new();
         let wants_details = self.options.contains_key("debug");
         config.set_log_level(if wants_details { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
+        if !self.options.keys().any(|name| name.starts_with("reconnect.backoff.")) {
+            config.set("reconnect.backoff.max.ms", RECONNECT_BACKOFF_MAX_MS);
+        }
         for (name, value, _) in &all {
             config.set(*name, value);
         }
@@ -258,6 +265,10 @@ mod tests {
         let config = connection(&[], &options).client_config(&[]).unwrap();
         assert_eq!(config.get("linger.ms"), Some("5"));
         assert_eq!(config.get("bootstrap.servers"), Some("localhost:9092"));
+        assert_eq!(config.get("reconnect.backoff.max.ms"), Some("1000"));
+        let options = one("reconnect.backoff.ms", "2000");
+        let config = connection(&[], &options).client_config(&[]).unwrap();
+        assert_eq!(config.get("reconnect.backoff.max.ms"), None, "librdkafka takes no maximum below the minimum");
     }
 
     #[test]

@@ -43,7 +43,9 @@ pub(super) struct Progress {
     pub id: PartitionId,
     /// The offset before which everything is settled; -1 = nothing was settled yet.
     settled: AtomicI64,
-    /// The offset that was committed last; -1 = none.
+    /// The offset whose commit was asked for last; -1 = none. The brokers may not have answered yet.
+    asked: AtomicI64,
+    /// The offset that the brokers noted last; -1 = none.
     committed: AtomicI64,
     /// Bytes of messages that are read and not settled.
     held_bytes: AtomicUsize,
@@ -56,6 +58,7 @@ impl Progress {
         Progress {
             id,
             settled: AtomicI64::new(-1),
+            asked: AtomicI64::new(-1),
             committed: AtomicI64::new(-1),
             held_bytes: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
@@ -71,10 +74,23 @@ impl Progress {
         self.held_bytes.load(Ordering::Acquire)
     }
 
-    /// The offset to commit, unless it is committed already.
+    /// The offset to ask a commit for, unless that was done already.
+    pub(super) fn to_ask(&self) -> Option<i64> {
+        self.settled_beyond(&self.asked)
+    }
+
+    /// The offset to commit, unless the brokers have noted it already: what was only asked for counts as open.
     pub(super) fn to_commit(&self) -> Option<i64> {
+        self.settled_beyond(&self.committed)
+    }
+
+    fn settled_beyond(&self, done: &AtomicI64) -> Option<i64> {
         let settled = self.settled.load(Ordering::Acquire);
-        (settled >= 0 && settled != self.committed.load(Ordering::Acquire)).then_some(settled)
+        (settled >= 0 && settled != done.load(Ordering::Acquire)).then_some(settled)
+    }
+
+    pub(super) fn note_asked(&self, offset: i64) {
+        self.asked.store(offset, Ordering::Release);
     }
 
     pub(super) fn note_committed(&self, offset: i64) {
@@ -82,8 +98,8 @@ impl Progress {
     }
 
     /// The last commit failed: it is made again.
-    pub(super) fn forget_committed(&self) {
-        self.committed.store(-1, Ordering::Release);
+    pub(super) fn forget_asked(&self) {
+        self.asked.store(-1, Ordering::Release);
     }
 }
 
@@ -203,4 +219,26 @@ fn hand_in(shared: Arc<Shared>, batch: Batch) -> BoxFuture<'static, Option<(i64,
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_is_asked_for_again_only_when_it_failed_and_stays_open_until_it_is_confirmed() {
+        let progress = Progress::new(PartitionId { topic: Arc::from("logs"), number: 3 });
+        assert_eq!((progress.to_ask(), progress.to_commit()), (None, None));
+        progress.settled.store(7, Ordering::Release);
+        assert_eq!(progress.to_ask(), Some(7));
+        progress.note_asked(7);
+        assert_eq!((progress.to_ask(), progress.to_commit()), (None, Some(7)), "a stop now commits it all the same");
+        progress.forget_asked();
+        assert_eq!(progress.to_ask(), Some(7));
+        progress.note_asked(7);
+        progress.note_committed(7);
+        assert_eq!((progress.to_ask(), progress.to_commit()), (None, None));
+        progress.settled.store(8, Ordering::Release);
+        assert_eq!((progress.to_ask(), progress.to_commit()), (Some(8), Some(8)));
+    }
 }

@@ -25,10 +25,11 @@ use super::voice::Voice;
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// The least that a partition may hold, however many there are.
 const LEAST_PER_PARTITION_BYTES: usize = 256 << 10;
-/// How long what is under way has to settle when the pipeline stops, which gives sources 3 s for everything.
-const SETTLING: Duration = Duration::from_secs(2);
-/// How long the last commit and leaving the group may take.
-const LEAVING: Duration = Duration::from_millis(1500);
+/// How long everything may take when the pipeline stops, which gives sources 3 s: settling, the last commit,
+/// leaving the group.
+const STOPPING: Duration = Duration::from_millis(2900);
+/// How long of that what is under way has to settle.
+const SETTLING: Duration = Duration::from_millis(1900);
 
 /// A partition that this member reads.
 struct Assigned {
@@ -71,7 +72,7 @@ impl ConsumerContext for Group {
             for element in revoked.elements() {
                 let id = PartitionId { topic: Arc::from(element.topic()), number: element.partition() };
                 if let Some(assigned) = partitions.remove(&id) {
-                    add_position(&mut positions, &assigned.progress);
+                    add_position(&mut positions, &assigned.progress, assigned.progress.to_commit());
                     assigned.task.abort();
                 }
             }
@@ -91,24 +92,27 @@ impl ConsumerContext for Group {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let Err(error) = result else { return };
-        self.voice.warn("COMMIT", &format!("offsets could not be committed, which is tried again: {error}"));
         let partitions = locked(&self.partitions);
         for element in offsets.elements() {
             let id = PartitionId { topic: Arc::from(element.topic()), number: element.partition() };
-            if let Some(assigned) = partitions.get(&id) {
-                assigned.progress.forget_committed();
+            let error = result.as_ref().err().cloned().or_else(|| element.error().err());
+            let progress = partitions.get(&id).map(|assigned| &assigned.progress);
+            if let Some(error) = error {
+                self.voice.warn("COMMIT", &format!("offsets could not be committed, which is tried again: {error}"));
+                progress.inspect(|progress| progress.forget_asked());
+            } else if let (Some(progress), Offset::Offset(offset)) = (progress, element.offset()) {
+                progress.note_committed(offset);
             }
         }
     }
 }
 
 /// Adds the position of a partition, if it has to be committed.
-fn add_position(positions: &mut TopicPartitionList, progress: &Progress) {
-    let Some(offset) = progress.to_commit() else { return };
+fn add_position(positions: &mut TopicPartitionList, progress: &Progress, position: Option<i64>) {
+    let Some(offset) = position else { return };
     // Fails for negative offsets alone.
     if positions.add_partition_offset(&progress.id.topic, progress.id.number, Offset::Offset(offset)).is_ok() {
-        progress.note_committed(offset);
+        progress.note_asked(offset);
     }
 }
 
@@ -220,14 +224,14 @@ impl Run {
             && let Err(error) = self.consumer.commit(&positions, CommitMode::Async)
         {
             self.shared.voice.warn("COMMIT", &format!("offsets cannot be committed: {error}"));
-            locked(&self.partitions).values().for_each(|assigned| assigned.progress.forget_committed());
+            locked(&self.partitions).values().for_each(|assigned| assigned.progress.forget_asked());
         }
     }
 
     fn positions(&self) -> TopicPartitionList {
         let mut positions = TopicPartitionList::new();
         for assigned in locked(&self.partitions).values() {
-            add_position(&mut positions, &assigned.progress);
+            add_position(&mut positions, &assigned.progress, assigned.progress.to_ask());
         }
         positions
     }
@@ -251,14 +255,15 @@ impl Run {
     /// Waits for what is under way, commits it and leaves the group.
     async fn leave(self) {
         let assigned: Vec<Assigned> = locked(&self.partitions).drain().map(|(_, assigned)| assigned).collect();
-        let deadline = Instant::now() + SETTLING;
+        let begun = Instant::now();
         let mut positions = TopicPartitionList::new();
         for Assigned { progress, inbox, mut task } in assigned {
             drop(inbox);
-            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+            if tokio::time::timeout_at(begun + SETTLING, &mut task).await.is_err() {
                 task.abort();
             }
-            add_position(&mut positions, &progress);
+            // Also what was asked for without an answer so far: that commit may have failed.
+            add_position(&mut positions, &progress, progress.to_commit());
         }
         let (voice, consumer) = (self.shared.voice.clone(), self.consumer);
         let (sender, left) = oneshot::channel();
@@ -269,7 +274,7 @@ impl Run {
             // Nobody listens any more if it took too long.
             let _ = sender.send(committed);
         });
-        match tokio::time::timeout(LEAVING, left).await {
+        match tokio::time::timeout_at(begun + STOPPING, left).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => {
                 tracing::warn!(
@@ -278,9 +283,8 @@ impl Run {
                 );
             }
             Ok(Err(_)) | Err(_) => {
-                let seconds = LEAVING.as_secs_f32();
                 tracing::warn!(
-                    "{}: the last offsets were not committed within {seconds} s; some messages may come twice",
+                    "{}: the brokers did not answer the last commit before the stop; some messages may come twice",
                     voice.name
                 );
             }
