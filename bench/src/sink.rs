@@ -32,18 +32,24 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Starts a sink.
+    /// Starts a sink that takes requests.
     pub fn start() -> Sink {
+        Self::at(0, Behaviour::Takes)
+    }
+
+    /// Starts a sink on this port (0: a free one) that behaves so.
+    pub fn at(port: u16, behaviour: Behaviour) -> Sink {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("threads can be started");
         let oracle: Arc<Mutex<Oracle>> = Arc::default();
-        let (behaviour, behaves) = watch::channel(Behaviour::Takes);
+        let (behaviour, behaves) = watch::channel(behaviour);
         let counted = oracle.clone();
         let router = Router::new().fallback(move |body: Body| answer(body, counted.clone(), behaves.clone()));
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("loopback has free ports");
+        let listener =
+            runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", port))).expect("the port on loopback is free");
         let port = listener.local_addr().expect("a bound listener has an address").port();
         runtime.spawn(async move { axum::serve(listener, router).await });
         Sink { port, oracle, behaviour, _runtime: runtime }

@@ -2,13 +2,17 @@
 //! its queue on disk and on a core of its own, the same input for all. Loss is counted first.
 //!
 //! - [`tail`], [`otlp`], [`stall`], [`killed`]: the cases
+//! - [`isolation`]: what a dead exporter costs a healthy one beside it, Weir against itself
+//! - [`profile`]: where Weir's CPU time goes
 //! - [`peers`]: who is compared, with which configuration (`bench/peers/`), and what it uses
 //! - [`oracle`]: what arrived
 
+pub mod isolation;
 mod killed;
 pub mod oracle;
 mod otlp;
 mod peers;
+pub mod profile;
 mod stall;
 mod tail;
 

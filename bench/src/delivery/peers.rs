@@ -74,6 +74,11 @@ pub const OTLP: &[Contender] = &[
     Contender { forgets: true, ..contender("otelcol", "otlp-batched", "OTLP", FSYNC_BATCHED) },
 ];
 
+/// Weir alone with a healthy backend, and with a second exporter beside it.
+pub const ALONE: Contender = contender("weir", "otlp", "OTLP", GROUP);
+/// See [`ALONE`].
+pub const BESIDE: Contender = contender("weir", "otlp-beside", "OTLP", GROUP);
+
 /// Into a backend that stalls.
 pub const STALL: &[Contender] = &[
     contender("weir", "otlp", "OTLP", GROUP),
@@ -90,6 +95,8 @@ pub struct Place {
     pub data: PathBuf,
     /// The port to listen on.
     pub listen: u16,
+    /// The port of a second backend, for configurations that have one. Nothing listens there yet.
+    pub other: u16,
     folder: PathBuf,
 }
 
@@ -101,7 +108,7 @@ impl Place {
         let _ = std::fs::remove_dir_all(&folder);
         let data = folder.join("data");
         std::fs::create_dir_all(&data).expect("the temporary folder is writable");
-        Place { file: folder.join("app.log"), data, listen: free_port(), folder }
+        Place { file: folder.join("app.log"), data, listen: free_port(), other: free_port(), folder }
     }
 }
 
@@ -173,6 +180,7 @@ impl Contender {
             ("BENCH_LISTEN", place.listen.to_string()),
             ("BENCH_LISTEN_GRPC", free_port().to_string()),
             ("BENCH_SINK", sink.to_string()),
+            ("BENCH_OTHER", place.other.to_string()),
             // Vector 0.57 and later reads variables in its configuration only when told so.
             ("VECTOR_DANGEROUSLY_ALLOW_ENV_VAR_INTERPOLATION", "true".into()),
         ] {

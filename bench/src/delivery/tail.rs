@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::peers::{Contender, Place};
 use super::{Measured, measure, settle};
 use crate::load::{END, MARK};
+use crate::process::Peer;
 use crate::sink::Sink;
 
 /// Bytes of a line without its line end.
@@ -14,19 +15,24 @@ pub const LINE: usize = 300;
 /// Lines that are written at once.
 const CHUNK: u64 = 4096;
 
-/// One run of one peer.
-pub fn round(contender: &Contender, records: u64) -> Result<Measured, String> {
+/// Starts a peer on a file and lets it read the first lines. Gives it with the file and the first id that is free.
+pub fn started(contender: &Contender, place: &Place, sink: &Sink, warm_up: u64) -> Result<(Peer, File, u64), String> {
     let Some(program) = contender.find() else { return Err("SKIPPED: not installed".into()) };
-    let (place, sink) = (Place::new(), Sink::start());
     let mut file = File::create(&place.file).map_err(|error| format!("the log file cannot be made: {error}"))?;
-    let warm_up = (records / 10).max(20_000);
     append(&mut file, 0..warm_up).map_err(|error| format!("the log file cannot be written: {error}"))?;
-    let peer = contender.start(&program, &place, sink.port);
-    settle(&sink, &peer, warm_up);
+    let peer = contender.start(&program, place, sink.port);
+    settle(sink, &peer, warm_up);
     if sink.counts().0 < warm_up / 2 {
         return Err(format!("FAILED: it does not read the file: {}", contender.last_words()));
     }
-    let ids = warm_up..warm_up + records;
+    Ok((peer, file, warm_up))
+}
+
+/// One run of one peer.
+pub fn round(contender: &Contender, records: u64) -> Result<Measured, String> {
+    let (place, sink) = (Place::new(), Sink::start());
+    let (peer, mut file, first) = started(contender, &place, &sink, (records / 10).max(20_000))?;
+    let ids = first..first + records;
     measure(&peer, &place, &sink, ids.clone(), || {
         append(&mut file, ids).expect("the log file can be written");
         0
@@ -34,7 +40,7 @@ pub fn round(contender: &Contender, records: u64) -> Result<Measured, String> {
 }
 
 /// Appends the lines of these ids, the same ones in every run.
-fn append(file: &mut File, ids: Range<u64>) -> io::Result<()> {
+pub fn append(file: &mut File, ids: Range<u64>) -> io::Result<()> {
     let mut line = format!("2026-11-21T12:00:00.000Z INFO {}", String::from_utf8_lossy(MARK));
     let id_at = line.len();
     line.push_str("000000000000 GET /api/v1/orders 200 ");
