@@ -15,6 +15,8 @@ pub const EXCERPT_LIMIT_BYTES: usize = 1024;
 pub struct AnswerNote {
     /// The HTTP status.
     pub status: u16,
+    /// The status of a gRPC call, for example `INVALID_ARGUMENT (3)`; the HTTP status of such an answer is always 200.
+    pub grpc_status: Option<String>,
     /// The beginning of the body, at most [`EXCERPT_LIMIT_BYTES`]; empty where only the head was read.
     pub excerpt: String,
 }
@@ -38,6 +40,12 @@ pub fn last() -> Option<AnswerNote> {
     NOTE.try_with(|note| note.borrow().clone()).ok().flatten()
 }
 
+/// A gRPC call failed with this status and these words (its `grpc-message`).
+pub fn call_failed(http: StatusCode, grpc_status: String, message: &str) {
+    let excerpt = beginning(message.as_bytes());
+    put(|| Some(AnswerNote { status: http.as_u16(), grpc_status: Some(grpc_status), excerpt }));
+}
+
 /// Of several requests this is the answer that decided what became of the records: [`watch`] gives it.
 pub fn decided_by(answer: AnswerNote) {
     put(|| Some(answer));
@@ -55,12 +63,13 @@ pub(crate) fn begins() {
 
 /// The head of an answer came.
 pub(crate) fn head(status: StatusCode) {
-    put(|| Some(AnswerNote { status: status.as_u16(), excerpt: String::new() }));
+    put(|| Some(AnswerNote { status: status.as_u16(), grpc_status: None, excerpt: String::new() }));
 }
 
 /// A whole answer came.
 pub(crate) fn answer(answer: &Answer) {
-    put(|| Some(AnswerNote { status: answer.status.as_u16(), excerpt: beginning(&answer.body) }));
+    let excerpt = beginning(&answer.body);
+    put(|| Some(AnswerNote { status: answer.status.as_u16(), grpc_status: None, excerpt }));
 }
 
 /// The beginning of a body as text, cut between two characters; what is no UTF-8 is replaced.
@@ -95,7 +104,7 @@ mod tests {
             answered(422, "second");
         })
         .await;
-        assert_eq!(note, Some(AnswerNote { status: 422, excerpt: "second".into() }));
+        assert_eq!(note, Some(AnswerNote { status: 422, grpc_status: None, excerpt: "second".into() }));
         assert_eq!(watch(async {}).await.1, None, "nothing is left of an earlier one");
     }
 
@@ -118,8 +127,20 @@ mod tests {
             decided_by(refusal.unwrap());
         })
         .await;
-        assert_eq!(note, Some(AnswerNote { status: 413, excerpt: "too large".into() }));
+        assert_eq!(note, Some(AnswerNote { status: 413, grpc_status: None, excerpt: "too large".into() }));
         assert_eq!(last(), None, "nobody watches");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_failed_is_noted_with_its_own_status_and_words() {
+        let ((), note) = watch(async {
+            head(StatusCode::OK);
+            call_failed(StatusCode::OK, "INVALID_ARGUMENT (3)".to_owned(), "the field is of another type");
+        })
+        .await;
+        let note = note.unwrap();
+        assert_eq!((note.status, note.grpc_status.as_deref()), (200, Some("INVALID_ARGUMENT (3)")));
+        assert_eq!(note.excerpt, "the field is of another type");
     }
 
     #[tokio::test]

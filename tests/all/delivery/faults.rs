@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
 use crate::harness::lasting::{Lasting, Row};
-use crate::harness::liar::{After, Fault, Liar, Mark, NAMED, long_answer};
+use crate::harness::liar::{After, Fault, Liar, Mark, NAMED, refusal};
 use crate::harness::relay::{gauges, logs};
 use crate::harness::weir::run;
 use crate::harness::{http, seconds, wait_for};
@@ -38,6 +38,7 @@ enum Then {
     Named,
 }
 
+/// What a backend does over HTTP.
 const ROUNDS: [(Fault, Then); 17] = [
     (Fault::None, Then::Stays),
     (Fault::Status(500, None), Then::Passes),
@@ -59,10 +60,59 @@ const ROUNDS: [(Fault, Then); 17] = [
     (Fault::Status(401, None), Then::Passes),
 ];
 
+/// The same over gRPC, with its own statuses (grpc `doc/statuscodes.md`).
+const GRPC_ROUNDS: [(Fault, Then); 23] = [
+    (Fault::None, Then::Stays),
+    (Fault::Code(14, None), Then::Passes),
+    (Fault::Code(14, Some(3)), Then::Passes),
+    // RESOURCE_EXHAUSTED: without a `RetryInfo` too it is no fault of the records.
+    (Fault::Code(8, Some(3)), Then::Passes),
+    (Fault::Code(8, None), Then::Passes),
+    (Fault::Code(13, None), Then::Passes),
+    // A proxy that speaks no gRPC.
+    (Fault::Status(503, Some(After::Seconds(3))), Then::Passes),
+    (Fault::Page, Then::Passes),
+    (Fault::OtherProtocol, Then::Passes),
+    (Fault::ResetInRequest, Then::Passes),
+    (Fault::NoAnswer, Then::Passes),
+    (Fault::PartialAnswer, Then::Passes),
+    (Fault::ResetInAnswer, Then::Passes),
+    (Fault::CallReset, Then::Passes),
+    (Fault::NoStatus, Then::Passes),
+    (Fault::Stall, Then::Passes),
+    (Fault::Trickle, Then::Passes),
+    (Fault::TooLarge(7), Then::Stays),
+    // INVALID_ARGUMENT, and a single record that is too large.
+    (Fault::Refuses(3), Then::DeadLetters),
+    (Fault::Refuses(8), Then::DeadLetters),
+    (Fault::Names, Then::Named),
+    // PERMISSION_DENIED and UNAUTHENTICATED, the last ones, since each takes half a minute.
+    (Fault::Code(7, None), Then::Passes),
+    (Fault::Code(16, None), Then::Passes),
+];
+
+/// Name and number of a status of gRPC, as a dead letter says it.
+fn grpc_status(code: u16) -> &'static str {
+    match code {
+        3 => "INVALID_ARGUMENT (3)",
+        8 => "RESOURCE_EXHAUSTED (8)",
+        other => panic!("{other} refuses no records"),
+    }
+}
+
 /// An exporter of the list, and its sample.
 struct Exporter {
     name: String,
     sample: String,
+}
+
+impl Exporter {
+    /// The exporter for OTLP, told to use gRPC.
+    fn over_grpc(&self) -> Exporter {
+        let name = format!("{}/grpc", self.name);
+        let sample = self.sample.replacen(&format!("{}:", self.name), &format!("{name}:"), 1);
+        Exporter { name, sample: format!("{}\n    protocol: grpc\n", sample.trim_end()) }
+    }
 }
 
 /// All exporters, as the program shows them.
@@ -166,6 +216,7 @@ struct Subject {
     name: String,
     agent: Lasting,
     liar: Liar,
+    is_grpc: bool,
     /// The signals that it takes.
     signals: Vec<(&'static str, u8)>,
     /// Records of these that were sent.
@@ -179,8 +230,9 @@ impl Subject {
         let mut agent = Lasting::new();
         agent.configure("", &aimed(&exporter.sample, liar.port()));
         agent.start().await;
-        let mut subject =
-            Subject { name: exporter.name, agent, liar, signals: SIGNALS.to_vec(), accepted: 0, dead_lettered: 0 };
+        let is_grpc = exporter.name.ends_with("/grpc");
+        let (name, signals) = (exporter.name, SIGNALS.to_vec());
+        let mut subject = Subject { name, agent, liar, is_grpc, signals, accepted: 0, dead_lettered: 0 };
         // Which signals it takes, its ledger shows.
         for signal in SIGNALS {
             send(&subject.agent, 99, signal).await;
@@ -209,8 +261,10 @@ impl Subject {
             let seen = self.liar.arrivals(*mark);
             let is_swallowed = fault == Fault::Page && seen.swallowed > 0;
             // The head of the answer said that it was taken: who minds the rest sends again, who does not may not.
-            let is_begun =
-                matches!(fault, Fault::PartialAnswer | Fault::ResetInAnswer | Fault::Trickle) && seen.unanswered > 0;
+            // That of gRPC says nothing.
+            let is_begun = !self.is_grpc
+                && matches!(fault, Fault::PartialAnswer | Fault::ResetInAnswer | Fault::Trickle)
+                && seen.unanswered > 0;
             seen.answered > 0 || is_swallowed || is_begun
         };
         wait_for(&format!("{what}: everything arrives"), LONGEST_ROUND, async || {
@@ -273,12 +327,7 @@ impl Subject {
 
     /// That nobody asks before the time is over that the backend asked for.
     async fn asks_for_time(&self, what: &str, fault: Fault) {
-        let Fault::Status(_, Some(after)) = fault else { return };
-        let wait = Duration::from_secs(match after {
-            After::Seconds(seconds) => seconds,
-            // A date has no fractions of a second.
-            After::Date(seconds) => seconds - 1,
-        });
+        let Some(wait) = fault.asks_for() else { return };
         let first = *self.liar.requests().first().expect("it is met");
         self.liar.set(Fault::None);
         let after = wait_for(&format!("{what}: it is asked again"), LONGEST_ROUND, async || {
@@ -329,14 +378,16 @@ impl Subject {
             assert_eq!((text("exporter"), text("source")), (self.name.as_str(), "otlp_receiver"), "{what}");
             assert_eq!(letter["of"], marks.len(), "{what}: {letter}");
             if let Fault::Refuses(status) = fault {
-                assert_eq!(letter["status"], status, "{what}: {letter}");
-                if status == 400 {
-                    let kept: String = long_answer().chars().take(1024).collect();
-                    assert_eq!(text("answer"), kept, "{what}");
-                    assert!(text("reason").contains("a field of one has the wrong type"), "{what}: {letter}");
+                if self.is_grpc {
+                    assert_eq!((text("grpc_status"), &letter["status"]), (grpc_status(status), &Json::Null), "{what}");
                 } else {
-                    assert!(text("answer").starts_with("the records were looked at"), "{what}: {letter}");
+                    assert_eq!(letter["status"], status, "{what}: {letter}");
                 }
+                let kept: String = refusal(status).chars().take(1024).collect();
+                assert_eq!(text("answer"), kept, "{what}");
+                let words: String = kept.chars().take(60).collect();
+                // A status that says everything needs no words of the backend.
+                assert!(status == 413 || text("reason").contains(&words), "{what}: {letter}");
             }
             if then == Then::Named {
                 assert!(text("reason").contains(NAMED), "{what}: {letter}");
@@ -372,7 +423,8 @@ impl Subject {
 async fn meets_every_fault(exporter: Exporter) -> String {
     let mut subject = Subject::start(exporter).await;
     let mut said = format!("{}:\n", subject.name);
-    for (round, (fault, then)) in (0..).zip(ROUNDS) {
+    let rounds: &[(Fault, Then)] = if subject.is_grpc { &GRPC_ROUNDS } else { &ROUNDS };
+    for (round, (fault, then)) in (0..).zip(rounds.iter().copied()) {
         said.push_str(&subject.meets(round, fault, then).await);
     }
     let unknown: Vec<Mark> = subject.liar.all().into_iter().filter(|mark| mark.number >= RECORDS).collect();
@@ -394,7 +446,10 @@ const OWN_TESTS: [(&str, &str); 3] = [
 #[test]
 fn every_exporter_delivers_everything_through_every_fault_and_keeps_what_is_refused() {
     let only = std::env::var("WEIR_TEST_EXPORTER").ok();
-    let exporters = exporters().into_iter().filter(|exporter| only.as_ref().is_none_or(|only| *only == exporter.name));
+    let mut exporters = exporters();
+    let over_grpc = exporters.iter().find(|exporter| exporter.name == "otlp").expect("there is one").over_grpc();
+    exporters.push(over_grpc);
+    let exporters = exporters.into_iter().filter(|exporter| only.as_ref().is_none_or(|only| *only == exporter.name));
     let (with_url, others): (Vec<Exporter>, Vec<Exporter>) = exporters.partition(|exporter| has_url(&exporter.sample));
     for exporter in others {
         let tests = OWN_TESTS.iter().find(|(name, _)| *name == exporter.name);

@@ -1,8 +1,10 @@
-//! A backend of any HTTP protocol that answers late, wrong, half or not at all.
+//! A backend of any HTTP protocol, or of OTLP over gRPC, that answers late, wrong, half or not at all.
 //!
 //! It knows records by a mark in their text, so it needs to know nothing of how an exporter encodes
 //! them. Of protocols it knows what a success must look like where an empty body is none, and how they
 //! name the records that they refuse; one that is not listed has neither.
+
+mod grpc;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -76,9 +78,11 @@ pub enum Fault {
     None,
     /// It answers this to everything.
     Status(u16, Option<After>),
-    /// It answers 413 to more records than that at once.
+    /// It answers this status of gRPC to everything, and asks to wait for so many seconds (`RetryInfo`).
+    Code(u16, Option<u64>),
+    /// It answers 413 (over gRPC its own words) to more records than that at once.
     TooLarge(usize),
-    /// It answers this to every request with a bad record, and does not say which it is.
+    /// It answers this status (of HTTP, or of gRPC) to every request with a bad record, and does not say which it is.
     Refuses(u16),
     /// It names the bad records in the way of its protocol, and takes the others if that has it so.
     Names,
@@ -94,6 +98,10 @@ pub enum Fault {
     PartialAnswer,
     /// It takes the records; the connection is closed without an answer.
     NoAnswer,
+    /// It takes the records; the call is reset in the middle of the answer, and the connection stays. Only gRPC.
+    CallReset,
+    /// It takes the records, and its answer ends without a status. Only gRPC.
+    NoStatus,
     /// It takes the records and does not answer for 30 s.
     Stall,
     /// It takes the records; its answer comes byte by byte and would take hours.
@@ -103,8 +111,13 @@ pub enum Fault {
 impl Fault {
     /// Whether records may be there although no answer came.
     pub fn loses_answers(self) -> bool {
-        use Fault::{NoAnswer, PartialAnswer, ResetInAnswer, Stall, Trickle};
-        matches!(self, ResetInAnswer | PartialAnswer | NoAnswer | Stall | Trickle)
+        use Fault::{CallReset, NoAnswer, NoStatus, PartialAnswer, ResetInAnswer, Stall, Trickle};
+        matches!(self, ResetInAnswer | PartialAnswer | NoAnswer | CallReset | NoStatus | Stall | Trickle)
+    }
+
+    /// How long it asks to be left alone.
+    pub fn asks_for(self) -> Option<Duration> {
+        grpc::asked(self)
     }
 }
 
@@ -161,6 +174,7 @@ enum Act {
 }
 
 enum Ending {
+    OtherProtocol,
     Reset,
     Close,
     Stall,
@@ -194,6 +208,12 @@ pub fn long_answer() -> String {
         text.push_str(&format!("; detail {}", text.len()));
     }
     text
+}
+
+/// What it says with a status that refuses records.
+pub fn refusal(status: u16) -> String {
+    // RESOURCE_EXHAUSTED is about the size if the words say so.
+    if status == 8 { "grpc: received message larger than max (6000000 vs. 4194304)".to_owned() } else { long_answer() }
 }
 
 /// What a backend says of a record that it names.
@@ -325,7 +345,7 @@ impl Shared {
                 Act::Answer(reply)
             }
             Fault::TooLarge(_) => Act::Answer(Reply::new(413, "too many records at once")),
-            Fault::Refuses(status) => Act::Answer(Reply::new(status, long_answer())),
+            Fault::Refuses(status) => Act::Answer(Reply::new(status, refusal(status))),
             Fault::Names => {
                 let (reply, good) = request.names(marks).expect("it is met");
                 taken(&good);
@@ -339,7 +359,8 @@ impl Shared {
                 let headers = vec![("content-type", "text/html; charset=utf-8".to_owned())];
                 Act::Answer(Reply { headers, ..Reply::new(200, page) })
             }
-            Fault::OtherProtocol => Act::Break(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), Ending::Close),
+            Fault::OtherProtocol => Act::Break(Vec::new(), Ending::OtherProtocol),
+            Fault::Code(..) | Fault::CallReset | Fault::NoStatus => panic!("{fault:?} is one of gRPC"),
             Fault::ResetInRequest => Act::Break(Vec::new(), Ending::Reset),
             Fault::ResetInAnswer => Act::Break(begun(), Ending::Reset),
             Fault::PartialAnswer => Act::Break(begun(), Ending::Close),
@@ -391,6 +412,11 @@ fn decompressed(encoding: &str, body: Bytes) -> Bytes {
 }
 
 async fn serve(mut connection: TcpStream, shared: Arc<Shared>) {
+    // The preface of HTTP/2 begins so (RFC 9113 §3.4), and no request of HTTP/1.
+    let mut first = [0; 4];
+    if connection.peek(&mut first).await.is_ok_and(|count| count == first.len()) && first == *b"PRI " {
+        return grpc::serve(connection, shared).await;
+    }
     let mut buffer = BytesMut::new();
     while let Some(head) = read_head(&mut connection, &mut buffer).await {
         let fault = shared.fault();
@@ -443,6 +469,8 @@ async fn serve(mut connection: TcpStream, shared: Arc<Shared>) {
 async fn end(mut connection: TcpStream, ending: Ending) {
     match ending {
         Ending::Close => {}
+        // Whoever has gone misses it.
+        Ending::OtherProtocol => drop(connection.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await),
         Ending::Reset => {
             // What was written before goes out first.
             tokio::time::sleep(Duration::from_millis(50)).await;

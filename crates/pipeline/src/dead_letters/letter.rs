@@ -101,6 +101,10 @@ pub struct Summary {
     pub reason: String,
     /// The HTTP status of the last answer.
     pub status: Option<u16>,
+    /// The gRPC status of the last answer, if it was one of gRPC; the HTTP status is missing then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "INVALID_ARGUMENT (3)")]
+    pub grpc_status: Option<String>,
     /// The beginning of the last answer, at most 1 KiB.
     pub answer: Option<String>,
     /// When they were refused first, unix milliseconds.
@@ -221,6 +225,8 @@ pub(super) struct Head {
     pub of: u64,
     pub reason: String,
     pub status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<String>,
     pub answer: Option<String>,
     pub first_ms: i64,
     pub last_ms: i64,
@@ -245,6 +251,7 @@ impl Head {
             of: self.of,
             reason: self.reason,
             status: self.status,
+            grpc_status: self.grpc_status,
             answer: self.answer,
             first_ms: self.first_ms,
             last_ms: self.last_ms,

@@ -57,6 +57,7 @@ fn prepared(letter: &Letter, payload: Bytes, json: bool, records: u64, of: u64) 
         of,
         reason: cut(&letter.reason),
         status: letter.status,
+        grpc_status: letter.grpc_status.clone(),
         answer: letter.answer.as_deref().map(cut),
         first_ms: 0,
         last_ms: 0,

@@ -131,6 +131,7 @@ impl<'t> Writing<'t> {
             head.records = letter.head.records;
             head.reason.clone_from(&letter.head.reason);
             head.status = letter.head.status;
+            head.grpc_status.clone_from(&letter.head.grpc_status);
             head.answer.clone_from(&letter.head.answer);
             return self.again(id, head, now_ms);
         }

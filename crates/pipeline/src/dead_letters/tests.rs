@@ -72,6 +72,7 @@ pub(super) fn letter(exporter: &str, source: &str, payload: Payload, refused: u6
         refused,
         reason: "mapper_parsing_exception".into(),
         status: Some(400),
+        grpc_status: None,
         answer: Some("{\"error\":\"failed to parse\"}".into()),
     }
 }

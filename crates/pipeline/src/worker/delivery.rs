@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn what_asks_to_wait_or_does_not_answer_shows_that_there_is_too_much() {
         let later = |after| Outcome::Later { after, why: String::new() };
-        let answered = |status| Some(AnswerNote { status, excerpt: String::new() });
+        let answered = |status| Some(AnswerNote { status, grpc_status: None, excerpt: String::new() });
         for (outcome, answer, expected) in [
             (Outcome::Accepted, answered(200), Sample::Taken),
             (later(Some(Duration::from_secs(1))), answered(500), Sample::Overloaded),

@@ -291,15 +291,19 @@ impl Refusal {
 
     /// The letter of an exporter that keeps them.
     pub fn letter(&self, exporter: &Arc<str>) -> Letter {
-        // The head of a success alone says nothing (gRPC has its own status in its own place).
-        let answer = self.because.answer.as_deref().filter(|note| note.status >= 300 || !note.excerpt.is_empty());
+        // The head of a success alone says nothing.
+        let says_something =
+            |note: &&AnswerNote| note.status >= 300 || note.grpc_status.is_some() || !note.excerpt.is_empty();
+        let answer = self.because.answer.as_deref().filter(says_something);
         Letter {
             source: self.part.origin.clone(),
             exporter: exporter.clone(),
             payload: self.part.payload.clone(),
             refused: self.refused,
             reason: self.because.why.clone(),
-            status: answer.map(|note| note.status),
+            // That of a failed gRPC call is a success, which is none.
+            status: answer.filter(|note| note.grpc_status.is_none()).map(|note| note.status),
+            grpc_status: answer.and_then(|note| note.grpc_status.clone()),
             answer: answer.map(|note| note.excerpt.clone()),
         }
     }

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use weir_net::compress::DecompressError;
-use weir_net::{Client, Compression, HttpOptions, TransportError, TransportKind};
+use weir_net::{Client, Compression, HttpOptions, TransportError, TransportKind, answer_note};
 use weir_pipeline::Fault;
 
 use super::grpc::{self, FrameError};
-use super::status::Status;
+use super::status::{Code, Status};
 
 /// A client that speaks HTTP/2 from the first byte, as gRPC servers without TLS expect.
 #[derive(Clone, Debug)]
@@ -76,6 +76,9 @@ impl Channel {
         }
         let unary = grpc::read_unary(body, ANSWER_LIMIT_BYTES).await.map_err(|error| unreadable(&error, url))?;
         let status = grpc::status_of(&parts.headers, &unary.trailers);
+        if let Some(status) = status.as_ref().filter(|status| status.code != Code::Ok) {
+            answer_note::call_failed(parts.status, status.code.to_string(), &status.message);
+        }
         let message = match unary.message {
             None => Bytes::new(),
             Some((false, message)) => message,

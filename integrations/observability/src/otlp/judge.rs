@@ -94,8 +94,10 @@ pub(super) fn of_call(signal: Signal, sent_records: u64, answer: &CallAnswer) ->
         }
         Code::Unauthenticated | Code::PermissionDenied => Outcome::Unauthorized { why },
         Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition => Outcome::Never { why },
-        // Servers say the same code for a quota and for a message beyond their limit.
-        Code::ResourceExhausted if after.is_none() && speaks_of_size(&status.message) => Outcome::Split { why },
+        // Servers say the same code for a quota and for a message beyond their limit; tonic says OUT_OF_RANGE there.
+        Code::ResourceExhausted | Code::OutOfRange if after.is_none() && speaks_of_size(&status.message) => {
+            Outcome::Split { why }
+        }
         Code::Unimplemented | Code::NotFound => Outcome::Later { after, why: format!("{why}; {}", no_service(signal)) },
         Code::Cancelled
         | Code::DeadlineExceeded
@@ -111,7 +113,8 @@ pub(super) fn of_call(signal: Signal, sent_records: u64, answer: &CallAnswer) ->
 }
 
 /// Whether a message speaks of the request's size. grpc-go: "received message larger than max",
-/// grpc-java: "message exceeds maximum size", grpc-core: "Received message larger than max".
+/// grpc-java: "message exceeds maximum size", grpc-core: "Received message larger than max", tonic:
+/// "decoded message length too large".
 fn speaks_of_size(message: &str) -> bool {
     let lower = message.to_ascii_lowercase();
     ["larger than", "too large", "exceeds maximum size", "message size", "length too large"]
@@ -365,6 +368,8 @@ mod tests {
         assert_eq!(outcome("grpc: received message larger than max (6000000 vs. 4194304)", None), "split");
         assert_eq!(outcome("quota of this tenant is used up", None), "later");
         assert_eq!(outcome("message too large for now", Some(Duration::from_secs(1))), "later");
+        let tonic = "Error, decoded message length too large: found 6000000 bytes, the limit is: 4194304 bytes";
+        assert_eq!(class(&of_call(Signal::Logs, 10, &call(Code::OutOfRange, tonic, None)).outcome), "split");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Sources: googleapis `google/rpc/{status,code,error_details}.proto`, opentelemetry-proto
 //! `collector/*/v1/*_service.proto`.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -66,6 +67,13 @@ impl Code {
     /// Its name, for example `UNAVAILABLE`.
     pub(super) fn name(self) -> &'static str {
         CODES.iter().find(|(code, _)| *code == self).map_or("UNKNOWN", |(_, name)| name)
+    }
+}
+
+impl fmt::Display for Code {
+    /// For example `UNAVAILABLE (14)`: documentation names codes in both ways.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name(), self.number())
     }
 }
 
