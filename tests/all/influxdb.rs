@@ -1,7 +1,7 @@
 //! Points in a real InfluxDB 1 and in VictoriaMetrics through both write APIs: all of them with
 //! their exact values; and what InfluxDB leaves out of a request is refused alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,6 +16,7 @@ use crate::harness::lasting::Row;
 use crate::harness::peers::{Peer, peer};
 use crate::harness::process::Process;
 use crate::harness::relay::{Gauge, Relay, gauges};
+use crate::harness::victoria_metrics::VictoriaMetrics;
 use crate::harness::weir::{ConfigFile, assert_calm, run, said};
 use crate::harness::{free_port, seconds, wait_for};
 
@@ -273,13 +274,8 @@ async fn nothing_is_lost_when_influxdb_is_killed_and_started_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn victoria_metrics_holds_every_point_of_both_write_apis() {
     let Some(program) = peer(Peer::VictoriaMetrics) else { return };
-    let (folder, port) = (tempfile::tempdir().expect("a temporary folder"), free_port());
-    let mut command = Command::new(program);
-    command.arg(format!("-httpListenAddr=127.0.0.1:{port}")).arg("-retentionPeriod=100y");
-    command.arg(format!("-storageDataPath={}", folder.path().join("data").display()));
-    let _process = Process::start("VictoriaMetrics", &mut command);
-    let url = format!("http://127.0.0.1:{port}");
-    wait_for("VictoriaMetrics answers", seconds(30), async || get(&format!("{url}/health")).await).await;
+    let server = VictoriaMetrics::start(&program, &["-retentionPeriod=100y"]).await;
+    let url = &server.url;
     for (name, options) in [("v1", "database: d"), ("v2", "org: o\n  bucket: b\n  token: t\n  precision: ms")] {
         let relay = Relay::start(&format!("influxdb:\n  endpoint: \"{url}\"\n  {options}\n"), "delivered").await;
         // It keeps milliseconds.
@@ -301,4 +297,79 @@ async fn victoria_metrics_holds_every_point_of_both_write_apis() {
         assert_eq!((&found.1["mode"], &found.1["host.name"]), (&json!("a b"), &json!("web-1")), "{}", found.1);
         assert_calm(&relay.agent.process.stderr());
     }
+}
+
+/// Name, attributes and time of a point.
+type NamedPoint<'a> = (String, Vec<(&'a str, &'a str)>, u64);
+
+/// What VictoriaMetrics says that it does not take is a dead letter; what it cuts, merges or drops in silence counts
+/// as delivered, because nothing in its answer tells. The guide of the exporter says which that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn victoria_metrics_refuses_a_line_that_is_too_long_alone_and_does_not_say_what_else_it_leaves_out() {
+    let Some(program) = peer(Peer::VictoriaMetrics) else { return };
+    let server = VictoriaMetrics::start(&program, &["-retentionPeriod=1y"]).await;
+    let options = ["database: d", "org: o\n  bucket: b\n  token: t"];
+    for (round, options) in options.into_iter().enumerate() {
+        let round = round as u64;
+        let exporter = format!("influxdb:\n  endpoint: \"{}\"\n  {options}\n", server.url);
+        let agent = letters::agent(&exporter).await;
+        let now = u64::try_from(jiff::Timestamp::now().as_nanosecond()).expect("after 1970");
+        let now = now - now % 1_000_000;
+        let (huge, long, name) = ("v".repeat(300_000), "v".repeat(20_000), "n".repeat(300));
+        let [huge, long] = [[("a", huge.as_str())], [("a", long.as_str())]];
+        let cut = [(name.as_str(), "v")];
+        let with_huge = [("b", "c"), huge[0]];
+        let clashes: Vec<_> = (0..3).map(silently_equal).collect();
+        let day = 86_400_000_000_000;
+        let mut list: Vec<NamedPoint<'_>> = Vec::new();
+        for at in 0..20 {
+            list.push((format!("good{round}"), Vec::new(), now + at * 1_000_000));
+        }
+        list.insert(7, (format!("huge{round}"), huge.to_vec(), now));
+        list.insert(15, (format!("huge{round}"), with_huge.to_vec(), now));
+        list.push((format!("long{round}"), long.to_vec(), now));
+        list.push((format!("cut{round}"), cut.to_vec(), now));
+        list.push((format!("old{round}"), Vec::new(), now - 700 * day));
+        list.push((format!("early{round}"), Vec::new(), now + 5 * day));
+        for clash in &clashes {
+            let labels = clash.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            list.push((format!("clash{round}"), labels, now));
+        }
+        let sent = gauges(list.iter().map(|(name, texts, time)| (name.as_str(), texts.as_slice(), *time, 1.0)));
+        letters::send(&agent, "metrics", &sent).await;
+        let row = letters::drained(&agent, seconds(60)).await;
+        assert_eq!(row, Row { accepted: 29, delivered: 27, dead_lettered: 2, ..Row::default() });
+        let texts = letters::texts(&agent, "too long line");
+        let huge = format!("huge{round}");
+        assert!(texts.contains(&huge) && !texts.contains(&format!("good{round}")), "{}", texts.len());
+
+        let times = |series: &Json| series["timestamps"].as_array().map_or(0, Vec::len);
+        let good = server.one(&format!("good{round}_gauge")).await;
+        let distinct: BTreeSet<_> = good["timestamps"].as_array().expect("times").iter().map(Json::to_string).collect();
+        assert_eq!(distinct.len(), 20, "what was halved until it was found may be stored more than once: {good}");
+        assert!(server.series(&format!("{huge}.*")).await.is_empty());
+        // Cut or gone in silence.
+        assert_eq!(server.one(&format!("long{round}_gauge")).await["metric"]["a"].as_str().map(str::len), Some(16_384));
+        let cut = server.one(&format!("cut{round}_gauge")).await;
+        let keys = cut["metric"].as_object().expect("labels").keys().map(String::len);
+        assert_eq!(keys.max(), Some(256), "{cut}");
+        assert!(server.series(&format!("(old|early){round}.*")).await.is_empty());
+        let merged = server.one(&format!("clash{round}_gauge")).await;
+        assert!(times(&merged) >= 3 && merged["metric"]["host.name"] == Json::Null, "three series are one: {merged}");
+    }
+    for counter in [
+        "vm_too_long_label_values_total",
+        "vm_too_long_label_names_total",
+        "vm_metrics_with_dropped_labels_total",
+        "vm_rows_ignored_total{reason=\"big_timestamp\"}",
+        "vm_rows_ignored_total{reason=\"small_timestamp\"}",
+    ] {
+        assert!(server.counter(counter).await >= 2, "{counter}");
+    }
+}
+
+/// Labels of a series that differ behind the 30 that VictoriaMetrics keeps.
+fn silently_equal(at: usize) -> Vec<(String, String)> {
+    let same = (0..31).map(|at| (format!("a{at:02}"), "x".to_owned()));
+    same.chain([("z".to_owned(), at.to_string())]).collect()
 }

@@ -4,9 +4,15 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use serde_json::Value as Json;
+
+use crate::delivery::letters;
+use crate::harness::lasting::Row;
 use crate::harness::peers::{Peer, peer};
 use crate::harness::prometheus::{NodeExporter, Prometheus};
+use crate::harness::relay::{Gauge, gauges};
 use crate::harness::tap::Tap;
+use crate::harness::victoria_metrics::VictoriaMetrics;
 use crate::harness::weir::{Agent, assert_calm};
 use crate::harness::{seconds, wait_for};
 
@@ -227,4 +233,77 @@ fn assert_version(tap: &Tap, version: &str) {
             assert!(written > 0, "nothing was written");
         }
     }
+}
+
+/// VictoriaMetrics says of no sample that it does not take it: what it cuts, merges or drops counts as delivered. The
+/// guide of the exporter says what that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn victoria_metrics_gets_every_sample_and_does_not_say_what_it_cuts_or_leaves_out() {
+    let Some(program) = peer(Peer::VictoriaMetrics) else { return };
+    let server = VictoriaMetrics::start(&program, &["-retentionPeriod=1y"]).await;
+    let agent = letters::agent(&format!("prometheus: {{endpoint: \"{}/api/v1/write\"}}\n", server.url)).await;
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).expect("after 1970") * 1_000_000;
+    let (long, name) = ("v".repeat(20_000), "n".repeat(300));
+    let [long, cut] = [[("a", long.as_str())], [(name.as_str(), "v")]];
+    let same: Vec<String> = (0..30).map(|at| format!("a{at:02}")).collect();
+    let numbers: Vec<String> = (0..3).map(|at| format!("{at}")).collect();
+    let clashes: Vec<Vec<(&str, &str)>> = numbers
+        .iter()
+        .map(|number| same.iter().map(|key| (key.as_str(), "x")).chain([("z", number.as_str())]).collect())
+        .collect();
+    let day = 86_400_000_000_000;
+    let mut list: Vec<Gauge<'_>> = vec![
+        ("good", &[], now, 1.0),
+        ("", &[], now, 1.0),
+        ("long", &long, now, 1.0),
+        ("cut", &cut, now, 1.0),
+        ("old", &[], now - 700 * day, 1.0),
+        ("early", &[], now + 5 * day, 1.0),
+        ("none", &[], now, f64::NAN),
+        ("odd \"name\",=é", &[("odd key", "v\n\\\"")], now, 1.0),
+    ];
+    list.extend(clashes.iter().map(|labels| ("clash", labels.as_slice(), now, 1.0)));
+    letters::send(&agent, "metrics", &gauges(list)).await;
+    let row = letters::drained(&agent, seconds(60)).await;
+    assert_eq!(row, Row { accepted: 11, delivered: 10, dead_lettered: 1, ..Row::default() });
+    letters::texts(&agent, "the metric has no name");
+
+    assert_eq!(server.one("good").await["metric"]["instance"], "web-1");
+    let odd = server.one("odd_name").await;
+    assert_eq!(odd["metric"]["odd_key"], "v\n\\\"", "{odd}");
+    // Cut or gone in silence.
+    assert_eq!(server.one("long").await["metric"]["a"].as_str().map(str::len), Some(16_384));
+    let cut = server.one("cut").await;
+    assert_eq!(cut["metric"].as_object().expect("labels").keys().map(String::len).max(), Some(256), "{cut}");
+    assert!(server.series("old|early|none").await.is_empty());
+    let merged = server.one("clash").await;
+    assert_eq!(merged["timestamps"].as_array().map(Vec::len), Some(3), "three series are one: {merged}");
+    assert_eq!(merged["metric"]["instance"], Json::Null, "and nobody's: {merged}");
+    for counter in [
+        "vm_too_long_label_values_total",
+        "vm_too_long_label_names_total",
+        "vm_metrics_with_dropped_labels_total",
+        "vm_rows_ignored_total{reason=\"big_timestamp\"}",
+        "vm_rows_ignored_total{reason=\"small_timestamp\"}",
+    ] {
+        assert!(server.counter(counter).await >= 1, "{counter}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn victoria_metrics_that_takes_less_at_once_gets_the_same_in_smaller_requests() {
+    let Some(program) = peer(Peer::VictoriaMetrics) else { return };
+    let server = VictoriaMetrics::start(&program, &["-retentionPeriod=1y", "-maxInsertRequestSize=4096"]).await;
+    let agent = letters::agent(&format!("prometheus: {{endpoint: \"{}/api/v1/write\"}}\n", server.url)).await;
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).expect("after 1970") * 1_000_000;
+    let names: Vec<String> = (0..500).map(|at| format!("m{at:03}")).collect();
+    let large = "v".repeat(5_000);
+    let mut list: Vec<Gauge<'_>> = names.iter().map(|name| (name.as_str(), [].as_slice(), now, 1.0)).collect();
+    let with_large = [("a", large.as_str())];
+    list.insert(250, ("large", &with_large, now, 1.0));
+    letters::send(&agent, "metrics", &gauges(list)).await;
+    let row = letters::drained(&agent, seconds(60)).await;
+    assert_eq!(row, Row { accepted: 501, delivered: 500, dead_lettered: 1, ..Row::default() });
+    assert!(letters::texts(&agent, "maxInsertRequestSize").contains("large"));
+    assert_eq!(server.series("m[0-9]+").await.len(), 500);
 }

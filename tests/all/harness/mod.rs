@@ -18,6 +18,7 @@ pub mod sender;
 pub mod server;
 pub mod small_disk;
 pub mod tap;
+pub mod victoria_metrics;
 pub mod weir;
 
 use std::collections::BTreeSet;

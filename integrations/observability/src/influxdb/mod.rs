@@ -165,6 +165,12 @@ the answer: lines that it quotes, lines of the measurement whose field has anoth
 are refused with its reason. Where it does not follow, the request is sent again in halves until the line stands alone; writing a
 point twice changes nothing, since series and time are its identity.
 
+**VictoriaMetrics** (1.79) refuses a line of more than 256 KiB (`-influx.maxLineSize`), and with it the request: the line is found by halves and
+refused, and points that travelled with it may be stored twice, which its deduplication removes. Of everything else it says nothing, so it counts
+as delivered: points outside its retention or more than 2 days ahead are dropped, names of tags are cut at 256 bytes and their values at
+16,384, and of more than 30 tags (`-maxLabelsPerTimeseries`) the first 30 in the order of their names are kept, so that series can become one.
+Its own counters tell: `vm_rows_ignored_total`, `vm_metrics_with_dropped_labels_total`, `vm_too_long_label_values_total`.
+
 **Troubleshooting.** `field type conflict`: an earlier sender wrote that field as an integer, and its type stays until the shard's end;
 write to another database. A database or bucket that is not there is tried again until `retry_max_age`. A 404 at `/api/v2/write` with
 InfluxDB 1: set `version: 1`.

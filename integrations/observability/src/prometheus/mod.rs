@@ -124,6 +124,12 @@ stores nothing of the request and does not say which sample it was: the request 
 refused. Of two points of one series within a millisecond the first is sent, the other one is counted as refused.
 The scope of a metric is no label. Minimum and maximum of a histogram have no place in Prometheus.
 
+**VictoriaMetrics** (1.79) says of no sample that it does not take it, so what it leaves out counts as delivered. It drops NaN, samples outside its
+retention or more than 2 days ahead, and what is beyond its limits of series. It cuts names of labels at 256 bytes and their values at 16,384.
+Of more than 30 labels (`-maxLabelsPerTimeseries`) it keeps the first 30 in the order of their names: series that differ in the others, `instance`
+among them, become one. Its own counters tell: `vm_rows_ignored_total`, `vm_metrics_with_dropped_labels_total`,
+`vm_too_long_label_names_total`, `vm_too_long_label_values_total`, `vm_hourly_series_limit_rows_dropped_total`.
+
 **Troubleshooting.** A 404 is tried again until `retry_max_age`: the path is wrong, or the receiver is not switched on. 401 and 403 are tried
 again too, so that new credentials help without a restart.",
     sample: "\
