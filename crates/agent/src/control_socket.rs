@@ -1,6 +1,7 @@
-//! The socket in the data folder through which the command line sees a running pipeline and asks of
-//! it: HTTP over a Unix socket that only the owner of the folder reaches. The paths are those of the
-//! server's API.
+//! The socket through which the command line sees a running pipeline and asks of it: HTTP over a Unix
+//! socket that only its owner reaches. The paths are those of the server's API. It lies in the data folder;
+//! that of a process which keeps nothing on the disk lies in a folder for running programs, under the name
+//! of the data folder that it does not use.
 
 use std::fs::File;
 use std::io;
@@ -17,6 +18,8 @@ use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio_util::task::AbortOnDropHandle;
 use weir_pipeline::control::{Control, LetterError, ListQuery, Selected};
+use weir_pipeline::disk::FolderLock;
+use weir_pipeline::storage::folder_name;
 
 /// The name of the socket in the data folder.
 const NAME: &str = "control.sock";
@@ -55,10 +58,24 @@ impl ControlAddress {
     }
 }
 
+/// The folders in which the socket of a process may lie that keeps nothing on the disk: as root that of system
+/// programs (FHS 3.0 §3.15), which a service manager can make for others too, such as systemd with
+/// `RuntimeDirectory=weir`; and that of the user (XDG Base Directory, `XDG_RUNTIME_DIR`).
+pub fn runtime_folders(data_folder: &Path) -> Vec<PathBuf> {
+    let name = std::path::absolute(data_folder).unwrap_or_else(|_| data_folder.to_owned());
+    let name = folder_name(&name.to_string_lossy());
+    let system = Some(PathBuf::from("/run"));
+    let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let folders = if nix::unistd::geteuid().is_root() { [system, user] } else { [user, system] };
+    folders.into_iter().flatten().map(|folder| folder.join("weir").join(&name)).collect()
+}
+
 /// The open socket; dropped, it is gone.
 pub struct ControlSocket {
     address: ControlAddress,
     _serving: AbortOnDropHandle<()>,
+    /// A folder for running programs, and the right to it.
+    runtime: Option<(PathBuf, FolderLock)>,
 }
 
 impl ControlSocket {
@@ -81,7 +98,33 @@ impl ControlSocket {
                 tracing::warn!("the command line cannot reach this process any more: {error}");
             }
         });
-        Ok(Self { address, _serving: AbortOnDropHandle::new(serving) })
+        Ok(Self { address, _serving: AbortOnDropHandle::new(serving), runtime: None })
+    }
+
+    /// Opens the socket of a process that keeps nothing on the disk, in the first of its [`runtime_folders`]
+    /// that can be used.
+    ///
+    /// # Errors
+    /// Why none can be: what was tried, and what to do.
+    pub fn open_without_data(data_folder: &Path, control: &Control) -> Result<Self, String> {
+        let mut failed = Vec::new();
+        for folder in runtime_folders(data_folder) {
+            match Self::open_at_runtime(&folder, control.clone()) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failed.push(error),
+            }
+        }
+        Err(failed.join("; "))
+    }
+
+    fn open_at_runtime(folder: &Path, control: Control) -> Result<Self, String> {
+        let made = std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)));
+        made.map_err(|error| format!("cannot make the folder {}: {error}", folder.display()))?;
+        let lock = FolderLock::take(folder).map_err(|error| error.to_string())?;
+        let mut socket = Self::open(folder, control).map_err(|error| format!("{}: {error}", folder.display()))?;
+        socket.runtime = Some((folder.to_owned(), lock));
+        Ok(socket)
     }
 }
 
@@ -89,6 +132,10 @@ impl Drop for ControlSocket {
     fn drop(&mut self) {
         // Should it stay, the next start removes it.
         let _ = remove_file(&self.address.path());
+        if let Some((folder, _lock)) = &self.runtime {
+            // While it is ours, so that nobody else's is removed.
+            let _ = std::fs::remove_dir_all(folder);
+        }
     }
 }
 
@@ -150,6 +197,24 @@ mod tests {
     use tokio::net::UnixStream;
 
     use super::*;
+
+    #[tokio::test]
+    async fn without_a_data_folder_the_first_folder_that_can_be_used_has_the_socket_and_one_process_has_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("weir").join(folder_name("/var/lib/weir"));
+        let socket = ControlSocket::open_at_runtime(&folder, Control::default()).unwrap();
+        assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+        let address = ControlAddress::of(&folder).unwrap();
+        UnixStream::connect(address.path()).await.unwrap();
+        let second = ControlSocket::open_at_runtime(&folder, Control::default()).err().unwrap();
+        assert!(second.contains(&format!("process {}", std::process::id())), "{second}");
+        UnixStream::connect(address.path()).await.unwrap();
+        drop(socket);
+        assert_eq!(std::fs::read_dir(parent.path().join("weir")).unwrap().count(), 0, "nothing is left");
+        std::fs::write(&folder, "in the way").unwrap();
+        let error = ControlSocket::open_at_runtime(&folder, Control::default()).err().unwrap();
+        assert!(error.contains(&folder.display().to_string()), "{error}");
+    }
 
     #[tokio::test]
     async fn the_socket_of_any_folder_is_its_owners_alone_and_takes_the_place_of_one_that_was_left() {

@@ -24,7 +24,7 @@ mod schema;
 mod system_information;
 
 pub use check::{Finding, check};
-pub use control_socket::{ControlAddress, ControlSocket};
+pub use control_socket::{ControlAddress, ControlSocket, runtime_folders};
 pub use docs::{index, page};
 pub use enrolment::{Enrolled, Enrolment, JoinFiles, Written};
 pub use explain::explain;

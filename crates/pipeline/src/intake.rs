@@ -179,6 +179,16 @@ impl Intake {
         }
     }
 
+    /// Whether so many bytes would be taken by no exporter, because the memory of the process is used up. A queue that
+    /// makes room by dropping what is older takes them.
+    pub fn is_out_of_memory(&self, signal: Signal, bytes: usize) -> bool {
+        let way = self.way();
+        let paths = way.paths.of(signal);
+        // Those that can give memory back do so when they are asked.
+        let is_taken = paths.iter().any(|path| path.outlet.queue.has_room(bytes));
+        !paths.is_empty() && !is_taken && !self.telemetry.memory.has_room(bytes)
+    }
+
     /// Hands a copy to an exporter; one of which its route left nothing is done with.
     fn hand_on(&self, path: &Path, payload: Payload, receipt: Receipt) -> Result<(), Reason> {
         if payload.is_empty() {

@@ -10,6 +10,7 @@ use weir_model::build::{Kind as Instrument, MetricDescription, MetricsBuilder, m
 
 use crate::health::State;
 use crate::kind::{About, Kind};
+use crate::ledger::Reason;
 use crate::outcome::Fault;
 use crate::role::{Collect, Context, Watching};
 use crate::telemetry::Telemetry;
@@ -60,7 +61,8 @@ const POLL_SKIPPED: MetricDescription<'static> = metric(
     "weir.poll.skipped",
     "{poll}",
     Instrument::Counter,
-    "Polls that were due while an earlier one was under way.",
+    "Polls that were due and left out, by reason: `overlap`, an earlier one was under way; `memory_full`, nothing could \
+     have kept what they gather.",
 );
 const REQUESTS: MetricDescription<'static> =
     metric("weir.export.requests", "{request}", Instrument::Counter, "Requests to a backend, by outcome.");
@@ -205,7 +207,8 @@ impl Itself {
             for (kind, failed) in &counts.failed {
                 out.record(&POLLS, &[label, ("error.type", kind)], *failed);
             }
-            out.record(&POLL_SKIPPED, &[label], counts.skipped);
+            out.record(&POLL_SKIPPED, &[label, ("weir.reason", "overlap")], counts.overlapped);
+            out.record(&POLL_SKIPPED, &[label, ("weir.reason", Reason::MemoryFull.name())], counts.short_of_memory);
             if counts.succeeded > 0 || !counts.failed.is_empty() {
                 out.record(&POLL_DURATION, &[label], counts.duration.as_secs_f64());
                 out.record(&POLL_POINTS, &[label], counts.points);

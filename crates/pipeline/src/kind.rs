@@ -11,7 +11,8 @@ use crate::outcome::Fault;
 use crate::role::{Collect, Context, Direct, DynCollect, DynExport, DynReceive, Export, HttpExport, OverHttp, Receive};
 
 /// What an integration does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Goes and fetches on a schedule.
     Collect,

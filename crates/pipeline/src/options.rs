@@ -2,7 +2,8 @@
 //! block as the integration's own.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use weir_config::{ByteSize, Duration, QueueKind, SyncPolicy};
 
 /// The longest time for one poll where nothing is configured and the interval is longer.
@@ -19,7 +20,7 @@ pub struct CollectOptions {
 }
 
 /// What happens to new records when an exporter's queue is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
     /// The source waits: receivers answer "later", polls leave this exporter out (counted).

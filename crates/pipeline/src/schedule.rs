@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use weir_model::build::MetricsBuilder;
-use weir_model::{Payload, Records};
+use weir_model::{Payload, Records, Signal};
 
 use crate::intake::Intake;
 use crate::outcome::{Fault, FaultKind};
@@ -36,6 +36,8 @@ pub struct Schedule {
     pub intake: Intake,
     /// Where its health and its polls are counted.
     pub telemetry: Arc<Telemetry>,
+    /// Bytes that the last poll gathered.
+    pub last_bytes: usize,
 }
 
 /// The wall clock in unix nanoseconds.
@@ -66,7 +68,7 @@ impl Schedule {
             due += self.interval;
             let now = tokio::time::Instant::now();
             while due <= now {
-                polls.skip(1);
+                polls.overlapped(1);
                 due += self.interval;
             }
         }
@@ -93,8 +95,18 @@ impl Schedule {
     }
 
     /// One poll, and what it gathered handed in: all of it, or what there is when its time is over
-    /// or the pipeline stops.
+    /// or the pipeline stops. Where nothing could keep it, nobody is asked: the next poll says more than
+    /// one that is thrown away.
     async fn poll(&mut self, polls: &Polls, started: u64, stop: &Stop) {
+        if self.intake.is_out_of_memory(Signal::Metrics, self.last_bytes) {
+            polls.short_of_memory();
+            let mebibytes = self.telemetry.memory.limit().div_ceil(1 << 20);
+            let why = format!(
+                "not polled while memory is used up: {mebibytes} MiB of records wait in the process; see which exporter \
+                 does not deliver, or raise `limits.memory`"
+            );
+            return self.telemetry.health.unhealthy(&self.name, &why);
+        }
         let begun = Instant::now();
         let result = tokio::select! {
             biased;
@@ -109,7 +121,9 @@ impl Schedule {
                 Err(fault) => self.telemetry.health.unhealthy(&self.name, &fault.message),
             }
         }
-        self.intake.push(Payload::from_records(Records::Metrics(metrics)));
+        let payload = Payload::from_records(Records::Metrics(metrics));
+        self.last_bytes = payload.size_bytes();
+        self.intake.push(payload);
     }
 
     /// Lets the collector record, within its time; a panic is a fault.

@@ -24,7 +24,9 @@ pub struct PollCounts {
     /// Polls that ended with a fault, by its kind.
     pub failed: BTreeMap<&'static str, u64>,
     /// Polls that were due while an earlier one was under way.
-    pub skipped: u64,
+    pub overlapped: u64,
+    /// Polls that were left out because memory was short.
+    pub short_of_memory: u64,
     /// Points of the last poll.
     pub points: u64,
     /// How long the last poll took.
@@ -54,8 +56,13 @@ impl Polls {
     }
 
     /// Polls were due while an earlier one was under way.
-    pub fn skip(&self, polls: u64) {
-        self.change(|counts| counts.skipped += polls);
+    pub fn overlapped(&self, polls: u64) {
+        self.change(|counts| counts.overlapped += polls);
+    }
+
+    /// A poll was left out because nothing could have kept what it gathers.
+    pub fn short_of_memory(&self) {
+        self.change(|counts| counts.short_of_memory += 1);
     }
 }
 

@@ -1,13 +1,15 @@
 //! A pipeline from its start to its end: what changes it, and what it says when it stops.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use weir_agent::{ControlSocket, Heartbeats, Loaded, Pipeline, Program, Registration, Source, StartError};
+use weir_config::Server;
 use weir_pipeline::control::{Changes, Reload};
 use weir_pipeline::ledger::{Counts, Key};
+use weir_pipeline::queue::QueueKind;
 
 use crate::introduction::Watched;
 use crate::say;
@@ -35,6 +37,8 @@ pub enum Failure {
 pub struct Running {
     pipeline: Pipeline,
     origin: Origin,
+    /// The settings of the server that were there at the start, which are used until the end.
+    server: Server,
     heartbeats: Heartbeats,
     reloads: Option<mpsc::Receiver<Reload>>,
     /// The ledger at the start, which goes on from earlier runs.
@@ -51,20 +55,13 @@ impl Running {
     pub async fn start(loaded: Loaded, watched: Watched, origin: Origin) -> Result<Self, Failure> {
         let registration =
             Registration::of(&loaded).map_err(|fault| Failure::Configuration(format!("weir: {fault}")))?;
-        let data_folder = loaded.data_folder.clone();
+        let (data_folder, server) = (loaded.data_folder.clone(), loaded.settings.server.clone());
         let pipeline = Pipeline::start(loaded.plan).await.map_err(Failure::Start)?;
         let heartbeats = registration.start(watched, pipeline.telemetry());
-        let socket = pipeline.has_storage().then(|| ControlSocket::open(&data_folder, pipeline.control().clone()));
-        let socket = socket.and_then(|socket| {
-            let explain = |error: &std::io::Error| {
-                let folder = data_folder.display();
-                tracing::warn!("{folder}: the command line cannot reach this process ({error}); everything else works");
-            };
-            socket.inspect_err(explain).ok()
-        });
+        let socket = control_socket(&pipeline, &data_folder);
         let reloads = pipeline.control().reloads();
         let before = pipeline.telemetry().ledger.snapshot();
-        Ok(Self { pipeline, origin, heartbeats, reloads, before, _socket: socket })
+        Ok(Self { pipeline, origin, server, heartbeats, reloads, before, _socket: socket })
     }
 
     /// The pipeline.
@@ -109,7 +106,10 @@ impl Running {
             weir_agent::load_again(source, program, data.as_deref(), control).map_err(|e| e.to_string())?;
         let registration = Registration::of(&loaded).map_err(|fault| fault.to_string())?;
         let watched = loaded.plan.watching();
-        let changes = self.pipeline.change(loaded.plan).await.map_err(|error| error.to_string())?;
+        let mut changes = self.pipeline.change(loaded.plan).await.map_err(|error| error.to_string())?;
+        if program != Program::Agent {
+            changes.pending_restart.extend(waiting(&self.server, &loaded.settings.server).map(str::to_owned));
+        }
         self.heartbeats = registration.start(watched, self.pipeline.telemetry());
         Ok(changes)
     }
@@ -126,7 +126,7 @@ impl Running {
         say::note("\nstopping: what is held is delivered first, 3 s at most (again Ctrl-C: at once)");
         let Self { pipeline, heartbeats, before, _socket: socket, .. } = self;
         drop(socket);
-        let kept = pipeline.control().queues().queues.into_iter().filter(|queue| queue.kind == "disk");
+        let kept = pipeline.control().queues().queues.into_iter().filter(|queue| queue.kind == QueueKind::Disk);
         let kept: Vec<String> = kept.map(|queue| queue.exporter).collect();
         let code = tokio::select! {
             ledger = pipeline.stop() => {
@@ -139,6 +139,38 @@ impl Running {
         drop(heartbeats);
         code
     }
+}
+
+/// The socket for the command line: in the data folder where there is one.
+fn control_socket(pipeline: &Pipeline, data_folder: &Path) -> Option<ControlSocket> {
+    if !pipeline.has_storage() {
+        let socket = ControlSocket::open_without_data(data_folder, pipeline.control());
+        let explain = |error: &String| {
+            tracing::info!(
+                "`weir ledger` and `weir reload` do not reach this process, everything else works ({error}); let \
+                 XDG_RUNTIME_DIR name a folder of its user, or make /run/weir for it"
+            );
+        };
+        return socket.inspect_err(explain).ok();
+    }
+    let explain = |error: &std::io::Error| {
+        let folder = data_folder.display();
+        tracing::warn!("{folder}: the command line cannot reach this process ({error}); everything else works");
+    };
+    ControlSocket::open(data_folder, pipeline.control().clone()).inspect_err(explain).ok()
+}
+
+/// The settings of the server that are others in a new file: a reload does not change them.
+fn waiting(now: &Server, new: &Server) -> impl Iterator<Item = &'static str> {
+    let settings = [
+        ("server.listen", now.listen != new.listen),
+        ("server.public_url", now.public_url != new.public_url),
+        ("server.metadata", now.metadata != new.metadata),
+        ("server.retention", now.retention != new.retention),
+        ("server.keyless_loopback", now.keyless_loopback != new.keyless_loopback),
+        ("server.auto_register", now.auto_register != new.auto_register),
+    ];
+    settings.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name)
 }
 
 /// What a signal means.
@@ -188,15 +220,22 @@ impl StopSignals {
     }
 }
 
-/// What a reload did, in one line.
+/// What a reload did, in one line, and in another what waits for the next start.
 pub fn reloaded(changes: &Changes) -> String {
     let list = |what: &str, names: &[String]| match names {
         [] => String::new(),
         names => format!(", {what} {}", names.join(", ")),
     };
-    let Changes { started, stopped, restarted, unchanged } = changes;
+    let Changes { started, stopped, restarted, unchanged, pending_restart } = changes;
     let changed = [list("started", started), list("restarted", restarted), list("stopped", stopped)].concat();
-    format!("configuration read again: {unchanged} unchanged{changed}")
+    let waiting = match &pending_restart[..] {
+        [] => String::new(),
+        [one] => format!("\n{one} has changed and is used after the next start; restart Weir to use it"),
+        some => {
+            format!("\n{} have changed and are used after the next start; restart Weir to use them", some.join(", "))
+        }
+    };
+    format!("configuration read again: {unchanged} unchanged{changed}{waiting}")
 }
 
 /// What happened to records since the ledger looked like this; what waits counts as it is.
@@ -247,4 +286,32 @@ pub fn closing(ledger: &[(Key, Counts)], kept: &[String]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_says_in_one_line_what_it_did_and_in_another_what_waits() {
+        let changes = Changes { started: vec!["file".to_owned()], unchanged: 2, ..Changes::default() };
+        assert_eq!(reloaded(&changes), "configuration read again: 2 unchanged, started file");
+        let waiting = |names: &[&str]| {
+            let pending_restart = names.iter().map(|name| (*name).to_owned()).collect();
+            reloaded(&Changes { pending_restart, ..changes.clone() })
+        };
+        let one = waiting(&["limits.disk"]);
+        assert!(one.ends_with("\nlimits.disk has changed and is used after the next start; restart Weir to use it"));
+        let two = waiting(&["limits.disk", "server.listen"]);
+        assert!(two.contains("\nlimits.disk, server.listen have changed and are used after the next start"), "{two}");
+    }
+
+    #[test]
+    fn settings_of_the_server_that_differ_wait_for_the_next_start() {
+        let now = Server::default();
+        assert_eq!(waiting(&now, &now.clone()).count(), 0);
+        let retention = Some(weir_config::Duration::from_secs(60));
+        let new = Server { retention, auto_register: true, ..now.clone() };
+        assert_eq!(waiting(&now, &new).collect::<Vec<_>>(), ["server.retention", "server.auto_register"]);
+    }
 }

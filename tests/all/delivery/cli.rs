@@ -198,6 +198,22 @@ fn assert_letters(agent: &Lasting, of: &str) -> Vec<String> {
     let exported = records_of(&agent.says(&["dead-letters", "export", "--all"]));
     assert_eq!(exported.len(), 30, "{of}");
     assert_eq!(agent.says(&["dead-letters", "list", "--exporter", "another"]), "there are no dead letters\n", "{of}");
+    let of_them = ["dead-letters", "list", "--json", "--source", "otlp_receiver", "--signal", "logs"];
+    let found = agent.json(&of_them);
+    assert_eq!(found["total"], letters.len(), "{of}: {found}");
+    for none in [["--source", "logs"], ["--signal", "metrics"]] {
+        let list = [&["dead-letters", "list"][..], &none].concat();
+        assert_eq!(agent.says(&list), "there are no dead letters\n", "{of}");
+        let export = [&["dead-letters", "export", "--exporter", "otlp"][..], &none].concat();
+        assert_eq!(agent.says(&export), "", "{of}");
+        let drop = [&["dead-letters", "drop"][..], &none].concat();
+        assert_eq!(agent.says(&drop), "0 dropped\n", "{of}");
+    }
+    let first = agent.says(&["dead-letters", "list", "--limit", "1", "--signal", "logs"]);
+    let more = format!("1 of {}; older ones: weir dead-letters list --signal logs --before ", letters.len());
+    assert!(letters.len() == 1 || first.contains(&more), "{of}: {first}");
+    let wrong = agent.fails(&["dead-letters", "drop", "--signal", "spans"]);
+    assert!(wrong.contains("signal: expected `metrics`, `logs` or `traces`"), "{of}: {wrong}");
     let unknown = agent.fails(&["dead-letters", "show", "nothing-like-it"]);
     assert!(unknown.contains("nothing-like-it"), "{of}: {unknown}");
     letters.iter().map(|letter| letter["id"].as_str().expect("an id").to_owned()).collect()
@@ -245,11 +261,42 @@ async fn dead_letters_are_listed_shown_exported_dropped_and_replayed() {
     assert_eq!(agent.says(&["dead-letters", "drop", id]), "1 dropped\n");
     assert!(agent.fails(&["dead-letters", "show", id]).contains(id));
     backend.set(Manner::default());
-    agent.says(&["dead-letters", "replay", "--all"]);
+    assert_eq!(agent.says(&["dead-letters", "replay", "--signal", "traces"]), "0 handed on again\n");
+    agent.says(&["dead-letters", "replay", "--source", "otlp_receiver", "--signal", "logs"]);
     wait_for("the rest arrives", seconds(20), async || (backend.count() as u64 == 120 - of).then_some(())).await;
     let left = letters(&agent);
     assert!(left.is_empty(), "{left:?}");
     agent.ledger();
     agent.stop().await;
     assert!(letters(&agent).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_with_all_its_queues_in_memory_is_reached_too_and_what_to_do_is_said_where_none_runs() {
+    let backend = Backend::away();
+    let mut agent = Lasting::new();
+    let in_memory = "delivery: {queue: memory, acknowledge: queued}";
+    agent.configure(in_memory, &backend.exporter("otlp", SOON));
+    let nobody = |agent: &Lasting| {
+        let data = agent.data().display().to_string();
+        for command in [&["ledger"][..], &["reload"], &["queue", "status"], &["dead-letters", "list"]] {
+            let said = agent.fails(command);
+            for part in ["no Weir runs with the data folder", &data, "--config", "--data", "/weir", "kill -HUP"] {
+                assert!(said.contains(part), "{command:?}, {part}: {said}");
+            }
+        }
+    };
+    nobody(&agent);
+    agent.start().await;
+    let sent = Sent::over_the_network(1);
+    send(&agent.url(), &sent, 30).await;
+    assert!(std::fs::metadata(agent.data()).is_err(), "it keeps nothing on the disk");
+    assert_eq!(agent.row("otlp_receiver", "otlp"), Row { accepted: 300, waiting: 300, ..Row::default() });
+    let status = agent.json(&["queue", "status", "--json"]);
+    assert_eq!(status["queues"][0]["kind"], "memory", "{status}");
+    assert_eq!(agent.says(&["dead-letters", "list"]), "there are no dead letters\n");
+    agent.configure(in_memory, &backend.exporter("otlp", &format!("{SOON}, batch_size: 7")));
+    assert_eq!(agent.says(&["reload"]), "configuration read again: 1 unchanged, restarted otlp\n");
+    agent.stop().await;
+    nobody(&agent);
 }

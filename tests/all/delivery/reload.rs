@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use prost::Message;
+use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -264,4 +265,40 @@ async fn reloads_in_the_middle_of_an_outage_lose_nothing() {
     assert_eq!(agent.drained("otlp", seconds(20)).await, Row::all_delivered(assert_once(&[&moved], &sent)));
     oracle::check_order("otlp", &moved.arrivals());
     assert_eq!(away.count(), 0);
+}
+
+/// Asks for a reload as other programs do, over the socket of the agent.
+async fn reload_by_api(agent: &Lasting) -> Json {
+    let client = weir_net::Client::unix(&agent.data().join("control.sock")).expect("a plain client");
+    let request = http::Request::post("http://weir/api/v1/reload").body(Vec::new()).expect("a good address");
+    let answer = client.send(request, 1 << 20).await.expect("an answer");
+    assert!(answer.status.is_success(), "{}", answer.excerpt());
+    serde_json::from_slice(&answer.body).expect("JSON")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_wait_for_the_next_start_are_named_until_then() {
+    let backend = Backend::start();
+    let exporter = backend.exporter("otlp", SOON);
+    let mut agent = Lasting::new();
+    agent.configure("", &exporter);
+    agent.start().await;
+    agent.configure("limits: {disk: 5GiB}", &exporter);
+    let one = "configuration read again: 2 unchanged\n\
+               limits.disk has changed and is used after the next start; restart Weir to use it\n";
+    assert_eq!(agent.says(&["reload"]), one);
+    let changes = reload_by_api(&agent).await;
+    assert_eq!(changes["pending_restart"], json!(["limits.disk"]), "{changes}");
+    assert_eq!((&changes["unchanged"], &changes["restarted"]), (&json!(2), &json!([])), "{changes}");
+    let some = "limits: {disk: 5GiB, dead_letters: 1MiB}\ndelivery: {sync: each}";
+    agent.configure(some, &exporter);
+    let log = hang_up(&agent, "after the next start").await;
+    let waiting = "delivery.sync, limits.disk, limits.dead_letters have changed and are used after the next start";
+    assert!(log.contains(waiting), "{log}");
+    agent.configure("", &exporter);
+    assert_eq!(agent.says(&["reload"]), "configuration read again: 2 unchanged\n", "all as it was at the start");
+    agent.stop().await;
+    agent.configure(some, &exporter);
+    agent.start().await;
+    assert_eq!(agent.says(&["reload"]), "configuration read again: 2 unchanged\n", "in use");
 }

@@ -143,13 +143,13 @@ function many(step) {
     kind: ["nginx", "redis", "probe"][index % 3],
     role: "collect",
     health: index === 4 ? broken : health,
-    skipped_polls: 0,
+    skipped_polls: { overlap: 0, memory_full: 0 },
   }));
   const exporters = Array.from({ length: 14 }, (_, index) => ({
     name: name("backend", index),
     kind: `kind-${index}`,
     health: index === 9 ? broken : health,
-    queue,
+    queue: { ...queue, exporter: name("backend", index) },
     in_flight_limit: 4,
     paused_until_ms: null,
     requests: { succeeded: step, failed: 0 },

@@ -868,17 +868,6 @@ export interface components {
              */
             status: string;
         };
-        /** @description What a reload did. */
-        Changes: {
-            /** @description Integrations that run with new options. */
-            restarted: string[];
-            /** @description Integrations that were not there before. */
-            started: string[];
-            /** @description Integrations that are not there any more. */
-            stopped: string[];
-            /** @description How many run on, untouched. */
-            unchanged: number;
-        };
         /**
          * @description The kinds of errors.
          * @enum {string}
@@ -950,6 +939,61 @@ export interface components {
              */
             uses: number;
         };
+        /** @description A dead letter without its records. */
+        DeadLetter: {
+            /** @description The beginning of the last answer, at most 1 KiB. */
+            answer: string | null;
+            /**
+             * Format: int64
+             * @description What the letter takes, in bytes.
+             */
+            bytes: number;
+            /** @description The exporter whose backend refused it. */
+            exporter: string;
+            /**
+             * Format: int64
+             * @description When they were refused first, unix milliseconds.
+             */
+            first_ms: number;
+            /** @description Its name, which sorts by time. */
+            id: string;
+            /**
+             * Format: int64
+             * @description When they were refused last, unix milliseconds.
+             */
+            last_ms: number;
+            /**
+             * Format: int64
+             * @description How many records are kept: more than `records` where the backend did not say which it refused.
+             */
+            of: number;
+            /** @description Why they were refused the last time, in one line. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description How many records were refused.
+             */
+            records: number;
+            /** @enum {string} */
+            signal: "metrics" | "logs" | "traces";
+            /** @description Where the records came from. */
+            source: string;
+            /**
+             * Format: int32
+             * @description The HTTP status of the last answer.
+             */
+            status: number | null;
+            /**
+             * Format: int64
+             * @description How often they were refused.
+             */
+            times: number;
+        };
+        /** @description A dead letter with its records, to be looked at. */
+        DeadLetterWithRecords: components["schemas"]["DeadLetter"] & {
+            /** @description Its records as an OTLP/JSON export request. */
+            payload: Record<string, never>;
+        };
         /** @description A page of dead letters, newest first. */
         DeadLettersView: {
             /**
@@ -958,7 +1002,7 @@ export interface components {
              */
             bytes: number;
             /** @description The letters. */
-            dead_letters: components["schemas"]["Summary"][];
+            dead_letters: components["schemas"]["DeadLetter"][];
             /**
              * Format: int64
              * @description How many there are on all pages.
@@ -991,7 +1035,7 @@ export interface components {
              */
             left: number;
             /** @description Why one was left: the last reason heard. */
-            reason?: string | null;
+            reason: string | null;
             /**
              * Format: int64
              * @description Of those left, the ones that were refused again.
@@ -1069,7 +1113,7 @@ export interface components {
              * @example elasticsearch
              */
             kind: string;
-            last_error?: null | components["schemas"]["LastErrorView"];
+            last_error: null | components["schemas"]["LastErrorView"];
             /**
              * @description Its name.
              * @example elasticsearch
@@ -1079,7 +1123,7 @@ export interface components {
              * Format: int64
              * @description Until when nothing is sent, unix milliseconds.
              */
-            paused_until_ms?: number | null;
+            paused_until_ms: number | null;
             /** @description What waits for it. */
             queue: components["schemas"]["QueueView"];
             /** @description Its requests. */
@@ -1170,8 +1214,8 @@ export interface components {
         };
         /** @description The way from a source to an exporter for a signal, in records. */
         FlowView: components["schemas"]["LedgerRow"] & {
-            /** @description The position of its route. */
-            route?: number | null;
+            /** @description The position of its route; none for what was configured before, is replayed, or no route takes. */
+            route: number | null;
         };
         /** @description The server lives. */
         HealthAnswer: {
@@ -1191,20 +1235,22 @@ export interface components {
              */
             version: string;
         };
+        /**
+         * @description The states of an integration.
+         * @enum {string}
+         */
+        HealthState: "disabled" | "initializing" | "healthy" | "unhealthy";
         /** @description How an integration feels. */
         HealthView: {
             /** @description Why it is unhealthy. */
-            reason?: string | null;
+            reason: string | null;
             /**
              * Format: int64
              * @description Since when, unix milliseconds.
              */
             since_ms: number;
-            /**
-             * @description `disabled`, `initializing`, `healthy` or `unhealthy`.
-             * @example healthy
-             */
-            state: string;
+            /** @description `disabled`, `initializing`, `healthy` or `unhealthy`. */
+            state: components["schemas"]["HealthState"];
         };
         /** @description A sign of life. All of it may be missing; whatever it says beside these fields is kept. */
         HeartbeatBody: {
@@ -1494,11 +1540,8 @@ export interface components {
              * @description They wait in the exporter's queue.
              */
             queued: number;
-            /**
-             * @description `metrics`, `logs` or `traces`.
-             * @example logs
-             */
-            signal: string;
+            /** @enum {string} */
+            signal: "metrics" | "logs" | "traces";
             /**
              * @description Where the records came from; `dead_letters` for those that are replayed.
              * @example logs
@@ -1796,6 +1839,11 @@ export interface components {
              */
             unit: string;
         };
+        /**
+         * @description Where a queue keeps what waits.
+         * @enum {string}
+         */
+        QueueKind: "memory" | "disk";
         /** @description What waits for an exporter. */
         QueueView: {
             /**
@@ -1808,11 +1856,8 @@ export interface components {
              * @example elasticsearch
              */
             exporter: string;
-            /**
-             * @description `disk` or `memory`.
-             * @example disk
-             */
-            kind: string;
+            /** @description `disk` or `memory`. */
+            kind: components["schemas"]["QueueKind"];
             /**
              * Format: int64
              * @description The bound in bytes.
@@ -1822,19 +1867,16 @@ export interface components {
              * Format: double
              * @description Age of the oldest record that waits.
              */
-            oldest_age_seconds?: number | null;
+            oldest_age_seconds: number | null;
             /**
              * Format: int64
              * @description Records that wait.
              */
             records: number;
             /** @description Why nothing more fits at the moment. */
-            short_of?: string | null;
-            /**
-             * @description What happens when it is full: `block` or `drop_oldest`.
-             * @example block
-             */
-            when_full: string;
+            short_of: string | null;
+            /** @description What happens when it is full: `block` or `drop_oldest`. */
+            when_full: components["schemas"]["WhenFull"];
         };
         /** @description All queues. */
         QueuesView: {
@@ -1895,6 +1937,19 @@ export interface components {
              */
             status: string;
         };
+        /** @description What a reload did. */
+        ReloadAnswer: {
+            /** @description Settings that have changed since the start and are used after the next start only, such as `limits.disk`. */
+            pending_restart: string[];
+            /** @description Integrations that run with new options. */
+            restarted: string[];
+            /** @description Integrations that were not there before. */
+            started: string[];
+            /** @description Integrations that are not there any more. */
+            stopped: string[];
+            /** @description How many run on, untouched. */
+            unchanged: number;
+        };
         /**
          * @description Which program reports a host.
          * @enum {string}
@@ -1913,10 +1968,15 @@ export interface components {
              */
             succeeded: number;
         };
+        /**
+         * @description What an integration does.
+         * @enum {string}
+         */
+        Role: "collect" | "receive" | "export";
         /** @description A route. */
         RouteView: {
             /** @description The condition that records must meet. */
-            keep?: string | null;
+            keep: string | null;
             /**
              * @description Its place in the configuration, or `everything`.
              * @example route 1
@@ -1927,7 +1987,10 @@ export interface components {
                 [key: string]: string;
             };
         };
-        /** @description Which dead letters to replay, drop or export: exactly one of the members is given. */
+        /**
+         * @description Which dead letters to replay, drop or export: those of `ids`, or all that `exporter`, `source` and `signal`
+         *     describe together (one of them is enough), or `all`.
+         */
         Selected: {
             /**
              * @description All.
@@ -1935,7 +1998,7 @@ export interface components {
              */
             all: boolean | null;
             /**
-             * @description All of an exporter.
+             * @description Those of this exporter.
              * @default null
              */
             exporter: string | null;
@@ -1944,6 +2007,16 @@ export interface components {
              * @default null
              */
             ids: string[] | null;
+            /**
+             * @description Those of this signal: `metrics`, `logs` or `traces`.
+             * @default null
+             */
+            signal: string | null;
+            /**
+             * @description Those from this source.
+             * @default null
+             */
+            source: string | null;
         };
         /** @description The history of a server. */
         ServerHistory: {
@@ -2081,6 +2154,19 @@ export interface components {
              */
             version: string;
         };
+        /** @description Polls of a collector that were due and did not take place, by reason. */
+        SkippedPollsView: {
+            /**
+             * Format: int64
+             * @description Memory was used up: nothing could have kept what they gather.
+             */
+            memory_full: number;
+            /**
+             * Format: int64
+             * @description An earlier poll was under way.
+             */
+            overlap: number;
+        };
         /** @description A source. */
         SourceView: {
             /** @description How it feels. */
@@ -2095,16 +2181,10 @@ export interface components {
              * @example logs
              */
             name: string;
-            /**
-             * @description `collect` or `receive`.
-             * @example collect
-             */
-            role: string;
-            /**
-             * Format: int64
-             * @description Polls that were due and did not take place.
-             */
-            skipped_polls: number;
+            /** @description `collect` or `receive`. */
+            role: components["schemas"]["Role"];
+            /** @description Polls that were due and did not take place. */
+            skipped_polls: components["schemas"]["SkippedPollsView"];
         };
         /**
          * @description How a host is doing, by when its data came.
@@ -2203,56 +2283,6 @@ export interface components {
              */
             stored: number;
         };
-        /** @description A dead letter without its records. */
-        Summary: {
-            /** @description The beginning of the last answer, at most 1 KiB. */
-            answer?: string | null;
-            /**
-             * Format: int64
-             * @description What the letter takes, in bytes.
-             */
-            bytes: number;
-            /** @description The exporter whose backend refused it. */
-            exporter: string;
-            /**
-             * Format: int64
-             * @description When they were refused first, unix milliseconds.
-             */
-            first_ms: number;
-            /** @description Its name, which sorts by time. */
-            id: string;
-            /**
-             * Format: int64
-             * @description When they were refused last, unix milliseconds.
-             */
-            last_ms: number;
-            /**
-             * Format: int64
-             * @description How many records are kept: more than `records` where the backend did not say which it refused.
-             */
-            of: number;
-            /** @description Why they were refused the last time, in one line. */
-            reason: string;
-            /**
-             * Format: int64
-             * @description How many records were refused.
-             */
-            records: number;
-            /** @description `metrics`, `logs` or `traces`. */
-            signal: string;
-            /** @description Where the records came from. */
-            source: string;
-            /**
-             * Format: int32
-             * @description The HTTP status of the last answer.
-             */
-            status?: number | null;
-            /**
-             * Format: int64
-             * @description How often they were refused.
-             */
-            times: number;
-        };
         /** @description The bodies of `POST /api/v1/telemetry/ingest`. */
         TelemetryBody: components["schemas"]["FlatTelemetry"] | components["schemas"]["NestedTelemetry"];
         /** @description A token, without its text. */
@@ -2321,6 +2351,11 @@ export interface components {
              */
             watched: string[];
         };
+        /**
+         * @description What happens to new records when an exporter's queue is full.
+         * @enum {string}
+         */
+        WhenFull: "block" | "drop_oldest";
     };
     responses: {
         /** @description The key is known and may not do this, or a session is used from another site. */
@@ -3614,7 +3649,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Stored"];
+                    "application/json": components["schemas"]["DeadLetterWithRecords"];
                 };
             };
             /** @description This is no id. */
@@ -4273,7 +4308,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Changes"];
+                    "application/json": components["schemas"]["ReloadAnswer"];
                 };
             };
             /** @description The configuration cannot be used; nothing has changed. */

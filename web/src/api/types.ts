@@ -40,6 +40,25 @@ export type SessionAnswer = Schemas["SessionAnswer"];
 export type JoinToken = Schemas["CreatedToken"];
 export type ErrorAnswer = Schemas["ErrorBody"];
 
+export type Health = Schemas["HealthView"];
+export type HealthState = Schemas["HealthState"];
+export type PipelineSource = Schemas["SourceView"];
+export type PipelineRoute = Schemas["RouteView"];
+export type PipelineExporter = Schemas["ExporterView"];
+export type Queue = Schemas["QueueView"];
+/** One row of the ledger, in records: `accepted = delivered + queued + in_flight + dead_lettered + dropped`. */
+export type LedgerRow = Schemas["LedgerRow"];
+export type Signal = LedgerRow["signal"];
+export type Flow = Schemas["FlowView"];
+export type PipelineAnswer = Schemas["PipelineView"];
+export type DeadLetter = Schemas["DeadLetter"];
+export type DeadLettersAnswer = Schemas["DeadLettersView"];
+export type DeadLetterDetail = Schemas["DeadLetterWithRecords"];
+/** Which dead letters are meant: those of `ids`, or all that `exporter`, `source` and `signal` describe together. */
+export type SelectedLetters = Partial<Schemas["Selected"]>;
+export type DoneAnswer = Schemas["DoneView"];
+export type ReloadAnswer = Schemas["ReloadAnswer"];
+
 /** What arrives over `/ws?topics=hosts`. The document describes requests and answers only, so this is written by hand. */
 export type LiveMessage =
   | { type: "hosts"; now_ms: number; rows: HostRow[] }

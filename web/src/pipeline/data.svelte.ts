@@ -3,7 +3,7 @@
 import { get } from "../api/client";
 import { graphOf, type Graph } from "./graph";
 import { ratesBetween, withSnapshot, type Rates } from "./rate";
-import type { PipelineAnswer } from "./types";
+import type { PipelineAnswer } from "../api/types";
 
 const POLL_MS = 2_000;
 

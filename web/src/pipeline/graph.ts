@@ -1,8 +1,7 @@
 /** The pipeline as parts and the edges between them, and what each of them has to say. */
 
-import type { HostStatus } from "../api/types";
+import type { Flow, Health, HealthState, HostStatus, LedgerRow, PipelineAnswer, PipelineExporter, PipelineRoute, PipelineSource } from "../api/types";
 import { droppedTotal, flowKey, type Rate, type Rates } from "./rate";
-import type { Flow, Health, HealthState, LedgerRow, PipelineAnswer, PipelineExporter, PipelineRoute, PipelineSource } from "./types";
 
 export type Column = "source" | "route" | "exporter";
 export const COLUMNS: readonly Column[] = ["source", "route", "exporter"];

@@ -1,7 +1,7 @@
-/** The dead letters of one exporter, newest first, a page at a time. */
+/** The dead letters of one exporter, of all sources and signals or of one, newest first, a page at a time. */
 
 import { get, post } from "../api/client";
-import type { DeadLetter, DeadLetterDetail, DeadLettersAnswer, DoneAnswer } from "./types";
+import type { DeadLetter, DeadLetterDetail, DeadLettersAnswer, DoneAnswer, SelectedLetters } from "../api/types";
 
 const PAGE = 50;
 
@@ -16,6 +16,9 @@ export class Letters {
   all = $state.raw<readonly DeadLetter[]>([]);
   total = $state(0);
   bytes = $state(0);
+  /** Only those from this source, and of this signal; empty: all. */
+  source = $state("");
+  signal = $state("");
   loaded = $state(false);
   problem = $state<string | null>(null);
   #turn = 0;
@@ -27,13 +30,28 @@ export class Letters {
     await this.#ask(null, Math.max(PAGE, this.all.length));
   };
 
+  /** Asks anew for those of another source or signal. */
+  async narrow(source: string, signal: string): Promise<void> {
+    this.source = source;
+    this.signal = signal;
+    this.all = [];
+    this.loaded = false;
+    await this.load();
+  }
+
+  /** What is asked for, in the server's words. */
+  get #scope(): { exporter: string; source?: string; signal?: string } {
+    const { exporter, source, signal } = this;
+    return { exporter, ...(source === "" ? {} : { source }), ...(signal === "" ? {} : { signal }) };
+  }
+
   readonly older = async (): Promise<void> => {
     await this.#ask(this.all.at(-1)?.id ?? null, PAGE);
   };
 
   async #ask(before: string | null, limit: number): Promise<void> {
     const turn = ++this.#turn;
-    const query = new URLSearchParams({ exporter: this.exporter, limit: String(limit) });
+    const query = new URLSearchParams({ ...this.#scope, limit: String(limit) });
     if (before !== null) query.set("before", before);
     try {
       const answer = await get<DeadLettersAnswer>(`/api/v1/dead-letters?${query}`);
@@ -48,9 +66,9 @@ export class Letters {
     }
   }
 
-  /** Replays or drops one, or all when `id` is null; the list follows. Throws `ApiError`. */
+  /** Replays or drops one, or all that the list is of when `id` is null; the list follows. Throws `ApiError`. */
   async act(action: LetterAction, id: string | null): Promise<DoneAnswer> {
-    const body = id === null ? { exporter: this.exporter } : { ids: [id] };
+    const body: SelectedLetters = id === null ? this.#scope : { ids: [id] };
     const done = await post<DoneAnswer>(`/api/v1/dead-letters/${action}`, body);
     await this.load();
     return done;

@@ -3,7 +3,7 @@ import { edgeState, graphOf, matches, rateOf, totalsOf, worstState } from "./gra
 import { crossings, groupable, layoutOf, neighbour, withFewCrossings } from "./layout";
 import { flowKey, ratesBetween, secondsUntilFull, thickness, WINDOW_MS, withSnapshot } from "./rate";
 import { clickedOrder, isUsed, ledgerRows, parseOrder } from "./table";
-import type { Flow, Health, PipelineAnswer, PipelineExporter, PipelineSource } from "./types";
+import type { Flow, Health, PipelineAnswer, PipelineExporter, PipelineSource } from "../api/types";
 import { fit, overflows, selectionOf, showing, zoomed } from "./view";
 import { compact, partKind, partName, perSecond } from "./words";
 
@@ -11,7 +11,7 @@ const plain = (text: string): string => text.replaceAll("\u202f", " ");
 const HEALTHY: Health = { state: "healthy", since_ms: 0, reason: null };
 
 function source(name: string, kind = name, state: Health["state"] = "healthy"): PipelineSource {
-  return { name, kind, role: "collect", health: { ...HEALTHY, state }, skipped_polls: 0 };
+  return { name, kind, role: "collect", health: { ...HEALTHY, state }, skipped_polls: { overlap: 0, memory_full: 0 } };
 }
 
 function exporter(name: string, more: Partial<PipelineExporter> = {}): PipelineExporter {
@@ -19,7 +19,7 @@ function exporter(name: string, more: Partial<PipelineExporter> = {}): PipelineE
     name,
     kind: name,
     health: HEALTHY,
-    queue: { kind: "disk", records: 0, bytes: 0, limit_bytes: 1000, oldest_age_seconds: null, when_full: "block", short_of: null },
+    queue: { exporter: name, kind: "disk", records: 0, bytes: 0, limit_bytes: 1000, oldest_age_seconds: null, when_full: "block", short_of: null },
     in_flight_limit: 4,
     paused_until_ms: null,
     requests: { succeeded: 0, failed: 0 },

@@ -1,6 +1,6 @@
 /** Rates: the difference of two snapshots, by the server's own time. */
 
-import type { Flow, PipelineAnswer } from "./types";
+import type { Flow, PipelineAnswer } from "../api/types";
 
 /** So far back rates look: collectors record every 10 or 15 s, and a shorter look would show bursts and nothing between. */
 export const WINDOW_MS = 30_000;

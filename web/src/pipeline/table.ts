@@ -1,7 +1,7 @@
 /** The ledger as rows: which, and in which order. */
 
 import { droppedTotal, flowKey, type Rates } from "./rate";
-import type { Flow, PipelineRoute } from "./types";
+import type { Flow, PipelineRoute } from "../api/types";
 import { partName } from "./words";
 
 export const LEDGER_COLUMNS = [

@@ -2,7 +2,7 @@
 
 import type { Graph, Part } from "./graph";
 import type { Box, Layout } from "./layout";
-import type { Flow } from "./types";
+import type { Flow } from "../api/types";
 import { partName } from "./words";
 
 export interface Viewport {

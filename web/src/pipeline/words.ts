@@ -3,7 +3,7 @@
 import { grouped, MISSING, moment, number } from "../ui/format";
 import type { EdgeState, Part } from "./graph";
 import { healthOf } from "./graph";
-import type { Health, HealthState, Queue } from "./types";
+import type { Health, HealthState, Queue } from "../api/types";
 
 const SPACE = "\u202f";
 

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use weir_model::{Batch, Receipt, Settled, Signal, Verdict};
 
 use crate::control::Control;
-use crate::dead_letters::{DeadLetters, Filter, Id, Kept, Selection, Sent, Stored, Summary};
+use crate::dead_letters::{DeadLetters, Filter, Id, Kept, Scope, Selection, Sent, Stored, Summary};
 use crate::ledger::DEAD_LETTERS;
 use crate::queue::Entry;
 
@@ -55,16 +55,23 @@ pub struct DeadLettersView {
     pub bytes: u64,
 }
 
-/// Which dead letters to replay, drop or export: exactly one of the members is given.
+/// Which dead letters to replay, drop or export: those of `ids`, or all that `exporter`, `source` and `signal`
+/// describe together (one of them is enough), or `all`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Selected {
     /// These.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<String>>,
-    /// All of an exporter.
+    /// Those of this exporter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exporter: Option<String>,
+    /// Those from this source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Those of this signal: `metrics`, `logs` or `traces`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
     /// All.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub all: Option<bool>,
@@ -80,6 +87,7 @@ pub struct DoneView {
     /// Of those left, the ones that were refused again.
     pub refused: u64,
     /// Why one was left: the last reason heard.
+    #[schema(required)]
     pub reason: Option<String>,
 }
 
@@ -113,9 +121,7 @@ impl ListQuery {
             return Err(request("limit", format!("expected a number from 1 to {LONGEST_PAGE}, found {limit}")));
         }
         Ok(Filter {
-            exporter: self.exporter.clone(),
-            source: self.source.clone(),
-            signal: self.signal.as_deref().map(signal).transpose()?,
+            scope: scope(&self.exporter, &self.source, &self.signal)?,
             before: self.before.as_deref().map(|text| id("before", text)).transpose()?,
             limit,
         })
@@ -128,15 +134,24 @@ impl Selected {
     /// # Errors
     /// [`LetterError::Request`]
     pub fn selection(&self) -> Result<Selection, LetterError> {
-        match (&self.ids, &self.exporter, self.all) {
-            (Some(ids), None, None) => {
+        let scope = scope(&self.exporter, &self.source, &self.signal)?;
+        match (&self.ids, scope == Scope::default(), self.all) {
+            (Some(ids), true, None) => {
                 ids.iter().map(|text| id("ids", text)).collect::<Result<_, _>>().map(Selection::Ids)
             }
-            (None, Some(exporter), None) => Ok(Selection::Exporter(exporter.clone())),
-            (None, None, Some(true)) => Ok(Selection::All),
-            _ => Err(request("ids", "give exactly one of `ids`, `exporter` and `all: true`".to_owned())),
+            (None, false, None) => Ok(Selection::Of(scope)),
+            (None, true, Some(true)) => Ok(Selection::All),
+            _ => {
+                let message = "give either `ids`, or some of `exporter`, `source` and `signal`, or `all: true`";
+                Err(request("ids", message.to_owned()))
+            }
         }
     }
+}
+
+fn scope(exporter: &Option<String>, source: &Option<String>, named: &Option<String>) -> Result<Scope, LetterError> {
+    let signal = named.as_deref().map(signal).transpose()?;
+    Ok(Scope { exporter: exporter.clone(), source: source.clone(), signal })
 }
 
 fn request(field: &'static str, message: String) -> LetterError {

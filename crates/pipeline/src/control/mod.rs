@@ -22,7 +22,7 @@ use crate::telemetry::{Attempts, Telemetry};
 pub use letters::{DeadLettersView, DoneView, LetterError, ListQuery, OfflineLetters, Selected};
 pub use view::{
     ExporterView, FlowView, HealthView, LedgerRow, LedgerView, PipelineView, QueueView, QueuesView, RequestsView,
-    RouteView, SourceView, ledger_rows,
+    RouteView, SkippedPollsView, SourceView, ledger_rows,
 };
 
 /// A handle on a pipeline, before it runs and while it does. Cloning shares it.
@@ -104,6 +104,7 @@ pub(crate) struct FlowShape {
 
 /// What a reload did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ReloadAnswer)]
 pub struct Changes {
     /// Integrations that were not there before.
     pub started: Vec<String>,
@@ -113,6 +114,10 @@ pub struct Changes {
     pub restarted: Vec<String>,
     /// How many run on, untouched.
     pub unchanged: usize,
+    /// Settings that have changed since the start and are used after the next start only, such as `limits.disk`.
+    #[serde(default)]
+    #[schema(required)]
+    pub pending_restart: Vec<String>,
 }
 
 /// Somebody asks for a reload.

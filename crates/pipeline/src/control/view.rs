@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::control::{Control, ExporterShape, FlowShape, Shape};
+use crate::dead_letters::signal_schema;
 use crate::health::{Health, State};
+use crate::kind::Role;
 use crate::ledger::{Counts, Key};
 use crate::options::WhenFull;
 use crate::queue::{Outlet, QueueKind};
 use crate::schedule::unix_nanos;
 use crate::storage::Kept;
+use crate::telemetry::PollCounts;
 
 /// The ledger: where every record is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -33,7 +36,7 @@ pub struct LedgerRow {
     #[schema(example = "elasticsearch")]
     pub exporter: String,
     /// `metrics`, `logs` or `traces`.
-    #[schema(example = "logs")]
+    #[schema(schema_with = signal_schema)]
     pub signal: String,
     /// Taken from the source for this exporter.
     pub accepted: u64,
@@ -79,11 +82,11 @@ pub fn ledger_rows(rows: &[(Key, Counts)]) -> LedgerView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HealthView {
     /// `disabled`, `initializing`, `healthy` or `unhealthy`.
-    #[schema(example = "healthy")]
-    pub state: String,
+    pub state: State,
     /// Since when, unix milliseconds.
     pub since_ms: u64,
     /// Why it is unhealthy.
+    #[schema(required)]
     pub reason: Option<String>,
 }
 
@@ -91,7 +94,7 @@ impl HealthView {
     fn new(health: Option<&Health>) -> Self {
         let (state, since) = health.map_or((State::Initializing, SystemTime::UNIX_EPOCH), |h| (h.state, h.since));
         let reason = health.and_then(|health| health.reason.clone());
-        Self { state: state.name().to_owned(), since_ms: unix_nanos(since) / 1_000_000, reason }
+        Self { state, since_ms: unix_nanos(since) / 1_000_000, reason }
     }
 }
 
@@ -120,12 +123,26 @@ pub struct SourceView {
     #[schema(example = "logs")]
     pub kind: String,
     /// `collect` or `receive`.
-    #[schema(example = "collect")]
-    pub role: String,
+    pub role: Role,
     /// How it feels.
     pub health: HealthView,
     /// Polls that were due and did not take place.
-    pub skipped_polls: u64,
+    pub skipped_polls: SkippedPollsView,
+}
+
+/// Polls of a collector that were due and did not take place, by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SkippedPollsView {
+    /// An earlier poll was under way.
+    pub overlap: u64,
+    /// Memory was used up: nothing could have kept what they gather.
+    pub memory_full: u64,
+}
+
+impl SkippedPollsView {
+    fn new(counts: &PollCounts) -> Self {
+        Self { overlap: counts.overlapped, memory_full: counts.short_of_memory }
+    }
 }
 
 /// A route.
@@ -135,6 +152,7 @@ pub struct RouteView {
     #[schema(example = "route 1")]
     pub name: String,
     /// The condition that records must meet.
+    #[schema(required)]
     pub keep: Option<String>,
     /// Resource attributes that it sets.
     pub set: BTreeMap<String, String>,
@@ -156,10 +174,12 @@ pub struct ExporterView {
     /// Requests that may be under way at once, as the worker has found out.
     pub in_flight_limit: u64,
     /// Until when nothing is sent, unix milliseconds.
+    #[schema(required)]
     pub paused_until_ms: Option<u64>,
     /// Its requests.
     pub requests: RequestsView,
     /// Why the last request failed that did.
+    #[schema(required)]
     pub last_error: Option<LastErrorView>,
     /// Records that its backend refused for good and that are kept.
     pub dead_letters: u64,
@@ -172,8 +192,7 @@ pub struct QueueView {
     #[schema(example = "elasticsearch")]
     pub exporter: String,
     /// `disk` or `memory`.
-    #[schema(example = "disk")]
-    pub kind: String,
+    pub kind: QueueKind,
     /// Records that wait.
     pub records: u64,
     /// Bytes that wait or are under way.
@@ -181,11 +200,12 @@ pub struct QueueView {
     /// The bound in bytes.
     pub limit_bytes: u64,
     /// Age of the oldest record that waits.
+    #[schema(required)]
     pub oldest_age_seconds: Option<f64>,
     /// What happens when it is full: `block` or `drop_oldest`.
-    #[schema(example = "block")]
-    pub when_full: String,
+    pub when_full: WhenFull,
     /// Why nothing more fits at the moment.
+    #[schema(required)]
     pub short_of: Option<String>,
 }
 
@@ -217,7 +237,8 @@ pub struct LastErrorView {
 /// The way from a source to an exporter for a signal, in records.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FlowView {
-    /// The position of its route.
+    /// The position of its route; none for what was configured before, is replayed, or no route takes.
+    #[schema(required)]
     pub route: Option<usize>,
     /// What became of the records.
     #[serde(flatten)]
@@ -265,8 +286,7 @@ impl Control {
     /// The pipeline as it is now.
     pub fn pipeline(&self) -> PipelineView {
         let health = self.telemetry().health.snapshot();
-        let polls: BTreeMap<Arc<str>, u64> =
-            self.telemetry().all_polls().into_iter().map(|(name, counts)| (name, counts.skipped)).collect();
+        let polls: BTreeMap<Arc<str>, PollCounts> = self.telemetry().all_polls().into_iter().collect();
         let letters = self.dead_letters().map(|letters| letters.counts()).unwrap_or_default();
         self.with_shape(|shape| PipelineView {
             time_ms: unix_nanos(SystemTime::now()) / 1_000_000,
@@ -276,9 +296,9 @@ impl Control {
                 .map(|source| SourceView {
                     name: source.name.to_string(),
                     kind: kind_of(&source.name),
-                    role: source.role.name().to_owned(),
+                    role: source.role,
                     health: HealthView::new(health.get(&source.name)),
-                    skipped_polls: polls.get(&source.name).copied().unwrap_or(0),
+                    skipped_polls: polls.get(&source.name).map(SkippedPollsView::new).unwrap_or_default(),
                 })
                 .collect(),
             routes: shape.routes.clone(),
@@ -323,16 +343,12 @@ fn outlet_view(outlet: &Outlet, when_full: WhenFull) -> QueueView {
     let status = outlet.queue.status();
     QueueView {
         exporter: outlet.name.to_string(),
-        kind: status.kind.name().to_owned(),
+        kind: status.kind,
         records: status.records,
         bytes: status.bytes as u64,
         limit_bytes: status.limit_bytes as u64,
         oldest_age_seconds: status.oldest.map(|age| age.as_secs_f64()),
-        when_full: match when_full {
-            WhenFull::Block => "block",
-            WhenFull::DropOldest => "drop_oldest",
-        }
-        .to_owned(),
+        when_full,
         short_of: status.is_short.or(status.is_damaged),
     }
 }
@@ -342,12 +358,12 @@ fn kept_view(kept: &Kept) -> QueueView {
     let age = |oldest: SystemTime| SystemTime::now().duration_since(oldest).unwrap_or_default().as_secs_f64();
     QueueView {
         exporter: kept.exporter.to_string(),
-        kind: QueueKind::Disk.name().to_owned(),
+        kind: QueueKind::Disk,
         records: kept.records,
         bytes: kept.bytes,
         limit_bytes: 0,
         oldest_age_seconds: kept.oldest.map(age),
-        when_full: "block".to_owned(),
+        when_full: WhenFull::Block,
         short_of: Some("no exporter has this queue any more; configure it again to deliver what waits".to_owned()),
     }
 }

@@ -75,12 +75,19 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
+/// A signal, as JSON says it.
+pub(crate) fn signal_schema() -> utoipa::openapi::Object {
+    let names = Signal::ALL.map(Signal::name);
+    utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::String).enum_values(Some(names)).build()
+}
+
 fn signal_name<S: Serializer>(signal: &Signal, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(signal.name())
 }
 
 /// A dead letter without its records.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = DeadLetter)]
 pub struct Summary {
     /// Its name, which sorts by time.
     #[schema(value_type = String)]
@@ -91,7 +98,7 @@ pub struct Summary {
     pub source: String,
     /// `metrics`, `logs` or `traces`.
     #[serde(serialize_with = "signal_name")]
-    #[schema(value_type = String)]
+    #[schema(schema_with = signal_schema)]
     pub signal: Signal,
     /// How many records were refused.
     pub records: u64,
@@ -100,12 +107,10 @@ pub struct Summary {
     /// Why they were refused the last time, in one line.
     pub reason: String,
     /// The HTTP status of the last answer.
+    #[schema(required)]
     pub status: Option<u16>,
-    /// The gRPC status of the last answer, if it was one of gRPC; the HTTP status is missing then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "INVALID_ARGUMENT (3)")]
-    pub grpc_status: Option<String>,
     /// The beginning of the last answer, at most 1 KiB.
+    #[schema(required)]
     pub answer: Option<String>,
     /// When they were refused first, unix milliseconds.
     pub first_ms: i64,
@@ -119,6 +124,7 @@ pub struct Summary {
 
 /// A dead letter with its records, to be looked at.
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
+#[schema(as = DeadLetterWithRecords)]
 pub struct Stored {
     /// The letter.
     #[serde(flatten)]
@@ -167,22 +173,29 @@ impl Kept {
     }
 }
 
-/// Which dead letters to list.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
+/// Letters by what their records are, where they came from and where they were to go; of what is not said, all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
     /// Of this exporter.
     pub exporter: Option<String>,
     /// From this source.
     pub source: Option<String>,
     /// Of this signal.
     pub signal: Option<Signal>,
+}
+
+/// Which dead letters to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of these.
+    pub scope: Scope,
     /// Older than this one: the last of the page before.
     pub before: Option<Id>,
     /// At most so many.
     pub limit: usize,
 }
 
-impl Filter {
+impl Scope {
     pub(super) fn takes(&self, exporter: &str, source: &str, signal: Signal) -> bool {
         self.exporter.as_deref().is_none_or(|wanted| wanted == exporter)
             && self.source.as_deref().is_none_or(|wanted| wanted == source)
@@ -206,8 +219,8 @@ pub struct Page {
 pub enum Selection {
     /// These; those that are not there are passed over.
     Ids(Vec<Id>),
-    /// All of an exporter.
-    Exporter(String),
+    /// All of these.
+    Of(Scope),
     /// All.
     All,
 }
@@ -225,8 +238,6 @@ pub(super) struct Head {
     pub of: u64,
     pub reason: String,
     pub status: Option<u16>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grpc_status: Option<String>,
     pub answer: Option<String>,
     pub first_ms: i64,
     pub last_ms: i64,
@@ -251,7 +262,6 @@ impl Head {
             of: self.of,
             reason: self.reason,
             status: self.status,
-            grpc_status: self.grpc_status,
             answer: self.answer,
             first_ms: self.first_ms,
             last_ms: self.last_ms,

@@ -42,7 +42,8 @@ use crate::dead_letters::store::Store;
 use crate::dead_letters::tables::Writing;
 use crate::dead_letters::trouble::Result as Tried;
 
-pub use letter::{Filter, Id, Kept, NotAnId, Page, Selection, Stored, Summary};
+pub(crate) use letter::signal_schema;
+pub use letter::{Filter, Id, Kept, NotAnId, Page, Scope, Selection, Stored, Summary};
 pub use replay::{Replayed, Sent};
 pub use store::FILE_NAME;
 
@@ -71,8 +72,6 @@ pub struct Letter {
     pub reason: String,
     /// The HTTP status of the answer.
     pub status: Option<u16>,
-    /// The status of the gRPC call that it answered, for example `INVALID_ARGUMENT (3)`.
-    pub grpc_status: Option<String>,
     /// The beginning of the answer, at most 1 KiB.
     pub answer: Option<String>,
 }

@@ -342,7 +342,10 @@ fn selected(
         last = Id::from_number(id.value());
         looked_at += 1;
         let takes = match selection {
-            Selection::Exporter(exporter) => read_head(last, raw.value())?.0.exporter == *exporter,
+            Selection::Of(scope) => {
+                let (head, signal) = read_head(last, raw.value())?;
+                scope.takes(&head.exporter, &head.source, signal)
+            }
             Selection::All | Selection::Ids(_) => true,
         };
         if takes {
@@ -403,7 +406,7 @@ pub(super) fn get(transaction: &ReadTransaction, id: Id) -> Result<Option<Kept>>
 pub(super) fn list(transaction: &ReadTransaction, filter: &Filter) -> Result<Page> {
     let mut page = Page::default();
     for ((exporter, source, signal), (letters, bytes)) in read_totals(&transaction.open_table(TOTALS)?)? {
-        if Signal::ALL.iter().any(|known| known.name() == signal && filter.takes(&exporter, &source, *known)) {
+        if Signal::ALL.iter().any(|known| known.name() == signal && filter.scope.takes(&exporter, &source, *known)) {
             page.total += letters;
             page.bytes = page.bytes.saturating_add(bytes);
         }
@@ -415,7 +418,7 @@ pub(super) fn list(transaction: &ReadTransaction, filter: &Filter) -> Result<Pag
         let (id, raw) = entry?;
         let id = Id::from_number(id.value());
         let (head, signal) = read_head(id, raw.value())?;
-        if filter.takes(&head.exporter, &head.source, signal) {
+        if filter.scope.takes(&head.exporter, &head.source, signal) {
             let summary: Summary = head.summary(id, signal, raw.value().len());
             page.letters.push(summary);
         }

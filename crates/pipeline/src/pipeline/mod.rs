@@ -159,7 +159,7 @@ impl Pipeline {
     /// # Errors
     /// [`StartError`]: then nothing has changed.
     pub async fn change(&mut self, plan: Plan) -> Result<Changes, StartError> {
-        self.check_storage(&plan)?;
+        let pending_restart = self.check_storage(&plan)?;
         let Plan { members, mut identities, routes, acknowledge, memory_bytes, .. } = plan;
         let telemetry = self.telemetry().clone();
         let (mut exporting, mut bringing, mut off) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -186,7 +186,7 @@ impl Pipeline {
         let exporting = self.exporters.reopen(exporting).await?;
 
         telemetry.memory.set_limit(memory_bytes);
-        let mut changes = Changes::default();
+        let mut changes = Changes { pending_restart, ..Changes::default() };
         let outlets = self.exporters.outlets(&exporting);
         let intakes = self.sources.intakes(&bringing);
         let removed = self.exporters.commit(exporting, &mut changes).await;
@@ -210,23 +210,19 @@ impl Pipeline {
         Ok(changes)
     }
 
-    /// Whether a plan asks for what only a start can do. Bounds that wait for the next start are said.
-    fn check_storage(&self, plan: &Plan) -> Result<(), StartError> {
-        let Some(wanted) = plan.storage.as_ref().filter(|_| !self.is_once) else { return Ok(()) };
+    /// Whether a plan asks for what only a start can do. Gives the settings that wait for the next start.
+    fn check_storage(&self, plan: &Plan) -> Result<Vec<String>, StartError> {
+        let Some(wanted) = plan.storage.as_ref().filter(|_| !self.is_once) else { return Ok(Vec::new()) };
         let Some(storage) = &self.storage else {
             let is_on_disk =
                 |member: &&Member| member.export_options().is_some_and(|options| wanted.is_on_disk(options.queue));
-            return plan.members.iter().find(is_on_disk).map_or(Ok(()), |member| {
+            return plan.members.iter().find(is_on_disk).map_or(Ok(Vec::new()), |member| {
                 let reason =
                     "its queue is to be on the disk, and this process keeps everything in memory; restart Weir";
                 Err(StartError { integration: member.name().clone(), reason: reason.to_owned() })
             });
         };
-        let waiting = storage.plan().differs(wanted);
-        if !waiting.is_empty() {
-            tracing::warn!("{} changed and will be used after the next start of Weir", waiting.join(", "));
-        }
-        Ok(())
+        Ok(storage.plan().differs(wanted).into_iter().map(str::to_owned).collect())
     }
 
     /// Shows which integrations are switched off, and no more those that were.

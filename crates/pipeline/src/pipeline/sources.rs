@@ -237,6 +237,7 @@ fn schedule(
         timeout: duration(options.timeout),
         intake: intake.clone(),
         telemetry: telemetry.clone(),
+        last_bytes: 0,
     }
 }
 

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 use weir_model::Batch;
 
 use crate::ledger::{Account, Reason, Row};
@@ -75,7 +77,8 @@ pub struct TakeLimits {
 }
 
 /// Where a queue keeps what waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum QueueKind {
     /// In memory: nothing of it is left after the process.
     #[default]

@@ -180,9 +180,9 @@ pub fn ledger(data: &Path) -> Result<Vec<(Key, Counts)>, String> {
     Ok(all)
 }
 
-/// An exporter's name as the name of a folder: what could mean something to a file system is `%` and
+/// A name, such as an exporter's, as that of a folder: what could mean something to a file system is `%` and
 /// two hexadecimal digits (RFC 3986 §2.1).
-fn folder_name(exporter: &str) -> String {
+pub fn folder_name(exporter: &str) -> String {
     let mut name = String::with_capacity(exporter.len());
     for byte in exporter.bytes() {
         match byte {

@@ -299,7 +299,7 @@ async fn what_waits_for_exporters_that_are_not_configured_any_more_is_accounted_
         let (pipeline, intake) = start(in_folder(folder, other)).await;
         assert_eq!(counts(&pipeline.telemetry().ledger.snapshot(), "one"), (3, 0, 3));
         let shown = pipeline.control().queues().queues;
-        let kept: Vec<_> = shown.iter().filter(|queue| queue.kind == "disk").collect();
+        let kept: Vec<_> = shown.iter().filter(|queue| queue.kind.name() == "disk").collect();
         assert_eq!(kept.iter().map(|queue| (&*queue.exporter, queue.records)).collect::<Vec<_>>(), [("one", 3)]);
         assert!(kept[0].bytes > 0 && kept[0].oldest_age_seconds.is_some());
         assert_eq!(storage::ledger(folder).unwrap(), pipeline.telemetry().ledger.snapshot());

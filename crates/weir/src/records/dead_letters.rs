@@ -51,17 +51,26 @@ pub enum Command {
     Export(Which),
 }
 
+/// What names many of them.
+const SCOPE: [&str; 4] = ["exporter", "source", "signal", "all"];
+
 /// Some of them.
 #[derive(Args)]
 pub struct Which {
     #[command(flatten)]
     place: Place,
     /// Their ids
-    #[arg(value_name = "ID", required_unless_present_any = ["exporter", "all"], conflicts_with_all = ["exporter", "all"])]
+    #[arg(value_name = "ID", required_unless_present_any = SCOPE, conflicts_with_all = SCOPE)]
     ids: Vec<String>,
-    /// All of this exporter
+    /// Those of this exporter
     #[arg(long, conflicts_with = "all")]
     exporter: Option<String>,
+    /// Those from this source
+    #[arg(long, conflicts_with = "all")]
+    source: Option<String>,
+    /// Those of this signal: metrics, logs or traces
+    #[arg(long, conflicts_with = "all")]
+    signal: Option<String>,
     /// All
     #[arg(long)]
     all: bool,
@@ -72,6 +81,8 @@ impl Which {
         Selected {
             ids: (!self.ids.is_empty()).then(|| self.ids.clone()),
             exporter: self.exporter.clone(),
+            source: self.source.clone(),
+            signal: self.signal.clone(),
             all: self.all.then_some(true),
         }
     }
@@ -188,7 +199,11 @@ async fn list(folder: &Folder, query: &ListQuery, json: bool) -> Result<ExitCode
     let mut out = table(&head, &rows);
     if total > letters.len() as u64 {
         let last = letters.last().map(|letter| text(letter, "id")).unwrap_or_default();
-        out.push_str(&format!("{} of {total}; older ones: weir dead-letters list --before {last}\n", letters.len()));
+        let filters = [("exporter", &query.exporter), ("source", &query.source), ("signal", &query.signal)];
+        let filters = filters.into_iter().filter_map(|(name, value)| Some(format!("--{name} {} ", value.as_ref()?)));
+        let filters: String = filters.collect();
+        let shown = letters.len();
+        out.push_str(&format!("{shown} of {total}; older ones: weir dead-letters list {filters}--before {last}\n"));
     }
     Ok(say::out(&out))
 }

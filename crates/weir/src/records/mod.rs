@@ -48,26 +48,36 @@ impl Place {
             None => configured(self.config.as_deref())?,
         };
         let shown = path.display();
-        match std::fs::metadata(&path) {
-            Ok(found) if found.is_dir() => {}
+        let is_there = match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => true,
             Ok(_) => return Err(format!("{shown} is not a folder; name the data folder with --data")),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(format!(
-                    "there is no data folder {shown}: nothing ran here with a queue on disk; name another with --data"
-                ));
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => return Err(format!("cannot look into the data folder {shown}: {error}")),
-        }
-        let process = Process::of(&path).await?;
+        };
+        let with_data = if is_there { Process::of(&path).await? } else { None };
+        let process = match with_data {
+            None => Process::without_data(&path).await?,
+            found => found,
+        };
         // The lock is there since the first start with something to keep.
         if process.is_none() && matches!(std::fs::exists(path.join("lock")), Ok(false)) {
-            return Err(format!(
-                "no Weir has kept records in {shown}: name its data folder with --data. One that keeps everything in \
-                 memory cannot be asked like this; its server's API can"
-            ));
+            return Err(nothing_at(&path));
         }
         Ok(Folder { path, process })
     }
+}
+
+/// That nobody runs with a data folder, and nobody ever kept anything in it; and what to do.
+fn nothing_at(data: &Path) -> String {
+    let sockets = weir_agent::runtime_folders(data).into_iter().filter_map(|folder| Some(folder.parent()?.to_owned()));
+    let sockets: Vec<String> = sockets.map(|folder| folder.display().to_string()).collect();
+    format!(
+        "no Weir runs with the data folder {}, and none has kept records there. If one runs, name its file with --config \
+         or its data folder with --data, and do this as the user that it runs as. One with all its queues in memory is \
+         looked for in {}; where it cannot write there, `kill -HUP` and its process id reload it",
+        data.display(),
+        sockets.join(" and ")
+    )
 }
 
 /// The data folder that a configuration names. Nothing else in it matters, so that this works without the

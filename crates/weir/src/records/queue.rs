@@ -10,7 +10,8 @@ use clap::Subcommand;
 use weir_model::{Payload, Wire};
 use weir_pipeline::control::{QueueView, QueuesView};
 use weir_pipeline::disk::RealDisk;
-use weir_pipeline::queue::{self, Exported, Key, OpenError, Survey};
+use weir_pipeline::options::WhenFull;
+use weir_pipeline::queue::{self, Exported, Key, OpenError, QueueKind, Survey};
 use weir_pipeline::storage;
 
 use crate::records::table::{age, bytes, table};
@@ -81,7 +82,7 @@ async fn status(folder: &Folder, json: bool) -> Result<ExitCode, String> {
         let of = if queue.limit_bytes > 0 { format!(" of {}", bytes(queue.limit_bytes)) } else { String::new() };
         vec![
             queue.exporter.clone(),
-            queue.kind.clone(),
+            queue.kind.name().to_owned(),
             queue.records.to_string(),
             format!("{}{of}", bytes(queue.bytes)),
             queue.oldest_age_seconds.map(age).unwrap_or_default(),
@@ -102,12 +103,12 @@ fn on_disk(exporter: &str, survey: &Survey) -> QueueView {
     let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     QueueView {
         exporter: exporter.to_owned(),
-        kind: "disk".to_owned(),
+        kind: QueueKind::Disk,
         records: survey.waiting().iter().map(|found| found.records).sum(),
         bytes: stored_bytes(survey),
         limit_bytes: 0,
         oldest_age_seconds: survey.oldest_ms().map(|ms| (now_ms.saturating_sub(ms)).max(0) as f64 / 1000.0),
-        when_full: "block".to_owned(),
+        when_full: WhenFull::Block,
         short_of: None,
     }
 }

@@ -39,6 +39,20 @@ impl Process {
         }
     }
 
+    /// Whoever runs with this data folder and keeps nothing in it; `None` if nobody does.
+    ///
+    /// # Errors
+    /// As [`Process::of`].
+    pub async fn without_data(folder: &Path) -> Result<Option<Self>, String> {
+        for folder in weir_agent::runtime_folders(folder) {
+            let is_missing = std::fs::metadata(&folder).is_err_and(|error| error.kind() != ErrorKind::PermissionDenied);
+            if !is_missing && let Some(process) = Self::of(&folder).await? {
+                return Ok(Some(process));
+            }
+        }
+        Ok(None)
+    }
+
     /// Asks for something.
     ///
     /// # Errors

@@ -12,6 +12,10 @@ fn in_memory() -> DeadLetters {
     DeadLetters::in_memory(Limits::default())
 }
 
+fn sink() -> Scope {
+    Scope { exporter: Some("sink".into()), ..Scope::default() }
+}
+
 fn page(letters: &DeadLetters, filter: Filter) -> Page {
     letters.blocking().list(&Filter { limit: 1000, ..filter }).unwrap()
 }
@@ -168,16 +172,28 @@ fn lists_are_filtered_and_their_totals_with_them() {
     ];
     letters.blocking().keep(&some).unwrap();
     assert_eq!(letters.counts(), BTreeMap::from([("a".into(), 7), ("b".into(), 3)]));
-    let check = |filter: Filter, expected: usize| {
-        let page = page(&letters, filter);
+    let check = |scope: Scope, expected: usize| {
+        let page = page(&letters, Filter { scope: scope.clone(), ..Filter::default() });
+        let mut exported = 0;
+        let count = |_: &str| {
+            exported += 1;
+            Ok(())
+        };
+        assert_eq!(letters.blocking().export(&Selection::Of(scope), count).unwrap(), expected as u64);
+        assert_eq!(exported, expected);
         assert_eq!((page.letters.len(), page.total), (expected, expected as u64));
         assert_eq!(page.bytes, page.letters.iter().map(|letter| letter.bytes).sum::<u64>());
     };
-    check(Filter::default(), 10);
-    check(Filter { exporter: Some("a".into()), ..Filter::default() }, 7);
-    check(Filter { source: Some("app".into()), ..Filter::default() }, 6);
-    check(Filter { signal: Some(Signal::Logs), exporter: Some("b".into()), ..Filter::default() }, 2);
-    check(Filter { exporter: Some("nobody".into()), ..Filter::default() }, 0);
+    check(Scope::default(), 10);
+    let of = |exporter: &str| Scope { exporter: Some(exporter.into()), ..Scope::default() };
+    check(of("a"), 7);
+    check(Scope { source: Some("app".into()), ..Scope::default() }, 6);
+    check(Scope { signal: Some(Signal::Logs), ..of("b") }, 2);
+    check(of("nobody"), 0);
+    let logs_of_b = Scope { signal: Some(Signal::Logs), ..of("b") };
+    assert_eq!(letters.blocking().drop(&Selection::Of(logs_of_b)).unwrap(), 2);
+    check(of("b"), 1);
+    check(of("a"), 7);
 }
 
 #[test]
@@ -190,7 +206,7 @@ fn what_is_dropped_is_gone_and_the_rest_stays() {
     assert_eq!(letters.blocking().drop(&Selection::Ids(wanted)).unwrap(), 2);
     assert_eq!(numbers(&letters), [0, 1, 4, 5, 6, 7, 8, 9, 20, 21, 22, 23, 24]);
     assert_eq!(letters.blocking().get(two[0]).unwrap(), None);
-    assert_eq!(letters.blocking().drop(&Selection::Exporter("sink".into())).unwrap(), 8);
+    assert_eq!(letters.blocking().drop(&Selection::Of(sink())).unwrap(), 8);
     assert_eq!(letters.counts(), BTreeMap::from([("other".into(), 5)]));
     assert_eq!(letters.blocking().drop(&Selection::All).unwrap(), 5);
     assert_eq!((letters.counts(), letters.bytes()), (BTreeMap::new(), 0));
@@ -212,7 +228,7 @@ fn more_letters_than_one_transaction_removes_are_dropped_and_the_file_shrinks() 
     let path = folder.path().join(FILE_NAME);
     let full = std::fs::metadata(&path).unwrap().len();
     assert!(full <= 3 * letters.bytes(), "{full} bytes for {} of letters", letters.bytes());
-    assert_eq!(letters.blocking().drop(&Selection::Exporter("sink".into())).unwrap(), u64::from(count));
+    assert_eq!(letters.blocking().drop(&Selection::Of(sink())).unwrap(), u64::from(count));
     let empty = std::fs::metadata(&path).unwrap().len();
     assert!(empty < full / 4, "{empty} of {full} bytes are left");
     letters.blocking().keep(&refused[..1]).unwrap();
@@ -225,7 +241,7 @@ async fn a_replay_removes_what_arrives_and_keeps_what_does_not_each_sent_once() 
     letters.keep(refused(0..200)).await.unwrap();
     let sent = Mutex::new(Vec::new());
     let replayed = letters
-        .replay(Selection::Exporter("sink".into()), |kept| {
+        .replay(Selection::Of(sink()), |kept| {
             let (sent, letters) = (&sent, &letters);
             async move {
                 let number = number_of(&kept);
@@ -257,9 +273,7 @@ async fn a_replay_ends_early_where_nothing_can_be_sent_and_says_what_is_left() {
     let letters = in_memory();
     letters.keep(refused(0..500)).await.unwrap();
     let wanted: Vec<Id> = ids(&letters)[..300].to_vec();
-    for (selection, left) in
-        [(Selection::All, 500), (Selection::Exporter("sink".into()), 500), (Selection::Ids(wanted), 300)]
-    {
+    for (selection, left) in [(Selection::All, 500), (Selection::Of(sink()), 500), (Selection::Ids(wanted), 300)] {
         let sent = AtomicI64::new(0);
         let replayed = letters
             .replay(selection, |_| {

@@ -192,8 +192,16 @@ fn integrations(out: &mut Exposition, telemetry: &Telemetry) {
         counts.failed.iter().map(move |(kind, failed)| ([("integration", &**name), ("kind", *kind)], number(*failed)))
     });
     out.family("weir_polls_failed_total", Kind::Counter, "Polls that ended with a fault.", failed);
-    let skipped = polls.iter().map(|(name, counts)| ([("integration", &**name)], number(counts.skipped)));
-    out.family("weir_polls_skipped_total", Kind::Counter, "Polls that an earlier one was in the way of.", skipped);
+    let skipped = polls.iter().flat_map(|(name, counts)| {
+        [("overlap", counts.overlapped), ("memory_full", counts.short_of_memory)]
+            .map(|(reason, polls)| ([("integration", &**name), ("reason", reason)], number(polls)))
+    });
+    out.family(
+        "weir_polls_skipped_total",
+        Kind::Counter,
+        "Polls left out: an earlier one was under way, or nothing could have kept what they gather.",
+        skipped,
+    );
     let duration = polls.iter().map(|(name, counts)| ([("integration", &**name)], counts.duration.as_secs_f64()));
     out.family("weir_poll_duration_seconds", Kind::Gauge, "How long the last poll took.", duration);
 }
