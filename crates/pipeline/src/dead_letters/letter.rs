@@ -109,6 +109,10 @@ pub struct Summary {
     /// The HTTP status of the last answer.
     #[schema(required)]
     pub status: Option<u16>,
+    /// The gRPC status of the last answer, if it was one of gRPC; the HTTP status is missing then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "INVALID_ARGUMENT (3)")]
+    pub grpc_status: Option<String>,
     /// The beginning of the last answer, at most 1 KiB.
     #[schema(required)]
     pub answer: Option<String>,
@@ -238,6 +242,8 @@ pub(super) struct Head {
     pub of: u64,
     pub reason: String,
     pub status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<String>,
     pub answer: Option<String>,
     pub first_ms: i64,
     pub last_ms: i64,
@@ -262,6 +268,7 @@ impl Head {
             of: self.of,
             reason: self.reason,
             status: self.status,
+            grpc_status: self.grpc_status,
             answer: self.answer,
             first_ms: self.first_ms,
             last_ms: self.last_ms,

@@ -72,6 +72,8 @@ pub struct Letter {
     pub reason: String,
     /// The HTTP status of the answer.
     pub status: Option<u16>,
+    /// The status of the gRPC call that it answered, for example `INVALID_ARGUMENT (3)`.
+    pub grpc_status: Option<String>,
     /// The beginning of the answer, at most 1 KiB.
     pub answer: Option<String>,
 }
