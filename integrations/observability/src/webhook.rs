@@ -5,11 +5,13 @@
 //! every endpoint is kept per delivery until the delivery is settled.
 //!
 //! - `webhook/endpoint.rs`: options, requests, signature and answers of one endpoint
+//! - `webhook/success.rs`: what an answer must be to count as taken
 //! - `webhook/body.rs`: the encodings; `webhook/template.rs`: text templates
 //! - `readable.rs`: the JSON object of a record
 
 mod body;
 mod endpoint;
+mod success;
 mod template;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -28,6 +30,7 @@ use weir_pipeline::{About, Context, Delivery, Export, Fault, Kind, Outcome, Refu
 
 use body::{Encoding, Source};
 use endpoint::{EndpointConfig, Left, Progress, Target, Verb};
+use success::SuccessConfig;
 
 /// Options of `webhook`: `endpoints`, or `url` with its options for a single one.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -55,6 +58,8 @@ pub struct Config {
     password: Option<Secret>,
     /// Key of the signature in `X-Signature-256`.
     signing_key: Option<Secret>,
+    /// What an answer must be to count as taken: `statuses` (default: 200 to 299) and `body`, a regular expression.
+    success: Option<SuccessConfig>,
     /// Whether it gets metrics. Default: `true`.
     metrics: Option<bool>,
     /// Whether it gets logs. Default: `true`.
@@ -105,11 +110,21 @@ the texts `NaN`, `Infinity` and `-Infinity`. Histograms have `count`, `sum`, `mi
 
 **Repeats.** Every request carries `Idempotency-Key`; a repeat of the same records to the same endpoint has the same
 key. A delivery is repeated only to the endpoints, and only with the records, that were not answered yet. Answers:
-2xx taken; 408, 425, 429, 5xx and no answer are repeated (`Retry-After` is respected); 413 is sent again in halves;
+2xx taken (or what `success` says); 408, 425, 429, 5xx and no answer are repeated (`Retry-After` is respected); 413 is sent again in halves;
 401 and 403 are repeated slowly; everything else is refused for good. Redirects are not followed, since credentials
 would go along. `retry_attempts` of an endpoint counts the attempts after the first; after the last one this endpoint
 goes without these records, which are counted as refused. Without it only `retry_max_age` ends the repeats. After a
 restart of Weir nothing is known of earlier attempts.
+
+**Success.** Any 2xx counts as taken, whatever its body says: receivers answer as they like. Where a proxy or a sign-in page may
+answer 200 instead, or the receiver says errors with 200, tell what its success looks like:
+
+```yaml
+success: {statuses: [200, 409], body: '"ok": *true'}
+```
+
+`statuses` replaces the 2xx (409 is what some receivers say to records that they have already); `body` is a regular expression
+that the body must have. A 2xx that is none of these is repeated like a 5xx.
 
 **Counting.** Records are counted once, however many endpoints there are: a record is delivered when every endpoint
 took it. To count endpoints apart, or to keep a slow one from holding up others, use one block each:
@@ -216,6 +231,7 @@ impl Config {
                     username: self.username,
                     password: self.password,
                     signing_key: self.signing_key,
+                    success: self.success,
                     metrics: self.metrics,
                     logs: self.logs,
                     traces: self.traces,
@@ -237,6 +253,7 @@ impl Config {
             ("`username`", self.username.is_some()),
             ("`password`", self.password.is_some()),
             ("`signing_key`", self.signing_key.is_some()),
+            ("`success`", self.success.is_some()),
             ("`metrics`", self.metrics.is_some()),
             ("`logs`", self.logs.is_some()),
             ("`traces`", self.traces.is_some()),

@@ -113,6 +113,15 @@ impl Exporter {
         let sample = self.sample.replacen(&format!("{}:", self.name), &format!("{name}:"), 1);
         Exporter { name, sample: format!("{}\n    protocol: grpc\n", sample.trim_end()) }
     }
+
+    /// The exporter for any address, told what a success looks like.
+    fn strict(&self) -> Exporter {
+        let name = format!("{}/strict", self.name);
+        let sample = self.sample.replacen(&format!("{}:", self.name), &format!("{name}:"), 1);
+        let option = "      encoding: json\n";
+        assert!(sample.contains(option), "{sample}");
+        Exporter { name, sample: sample.replace(option, &format!("{option}      success: {{body: '^$'}}\n")) }
+    }
 }
 
 /// All exporters, as the program shows them.
@@ -259,7 +268,7 @@ impl Subject {
     async fn wait_until_taken(&self, what: &str, marks: &[Mark], fault: Fault) {
         let is_there = |mark: &Mark| {
             let seen = self.liar.arrivals(*mark);
-            let is_swallowed = fault == Fault::Page && seen.swallowed > 0;
+            let is_swallowed = fault == Fault::Page && seen.swallowed > 0 && !self.name.ends_with("/strict");
             // The head of the answer said that it was taken: who minds the rest sends again, who does not may not.
             // That of gRPC says nothing.
             let is_begun = !self.is_grpc
@@ -447,8 +456,9 @@ const OWN_TESTS: [(&str, &str); 3] = [
 fn every_exporter_delivers_everything_through_every_fault_and_keeps_what_is_refused() {
     let only = std::env::var("WEIR_TEST_EXPORTER").ok();
     let mut exporters = exporters();
-    let over_grpc = exporters.iter().find(|exporter| exporter.name == "otlp").expect("there is one").over_grpc();
-    exporters.push(over_grpc);
+    let named = |name| exporters.iter().find(|exporter| exporter.name == name).expect("it is in the list");
+    let variants = [named("otlp").over_grpc(), named("webhook").strict()];
+    exporters.extend(variants);
     let exporters = exporters.into_iter().filter(|exporter| only.as_ref().is_none_or(|only| *only == exporter.name));
     let (with_url, others): (Vec<Exporter>, Vec<Exporter>) = exporters.partition(|exporter| has_url(&exporter.sample));
     for exporter in others {

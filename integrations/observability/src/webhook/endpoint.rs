@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
@@ -13,11 +12,12 @@ use serde::Deserialize;
 use sha2::Sha256;
 use weir_config::{Endpoint, Secret};
 use weir_model::Signal;
-use weir_net::{Answer, AnswerNote, Client, Compression, HttpOptions, answer_note};
+use weir_net::{Answer, AnswerNote, Client, Compression, HttpOptions, Pieces, answer_note};
 use weir_pipeline::role::ANSWER_LIMIT_BYTES;
 use weir_pipeline::{Fault, FaultKind, Outcome};
 
 use super::body::{Encoding, Source};
+use super::success::{Success, SuccessConfig};
 use super::template::Template;
 use crate::credentials::{Credentials, take_from_url};
 use crate::readable::hexadecimal;
@@ -78,6 +78,8 @@ pub struct EndpointConfig {
     pub(super) password: Option<Secret>,
     /// Key of the signature in `X-Signature-256`.
     pub(super) signing_key: Option<Secret>,
+    /// What an answer must be to count as taken: `statuses` (default: 200 to 299) and `body`, a regular expression.
+    pub(super) success: Option<SuccessConfig>,
     /// Whether it gets metrics. Default: `true`.
     pub(super) metrics: Option<bool>,
     /// Whether it gets logs. Default: `true`.
@@ -149,6 +151,7 @@ pub(super) struct Target {
     batch_size: usize,
     retry_attempts: Option<u32>,
     signing_key: Option<Secret>,
+    success: Success,
     signals: [bool; 3],
     client: Client,
 }
@@ -185,6 +188,7 @@ impl Target {
             return Err(wrong("`timeout` must be longer than 0s".into()));
         }
         let client = Client::new(&HttpOptions { timeout, ..http.clone() }).map_err(wrong)?;
+        let success = Success::new(config.success.unwrap_or_default()).map_err(wrong)?;
         Ok(Self {
             headers,
             method: match config.method.unwrap_or_default() {
@@ -196,6 +200,7 @@ impl Target {
             batch_size: config.batch_size.unwrap_or(usize::MAX).max(1),
             retry_attempts: config.retry_attempts,
             signing_key: config.signing_key,
+            success,
             signals: flags,
             label,
             position,
@@ -291,7 +296,7 @@ impl Target {
         });
         match request {
             Ok(request) => match self.client.send(request, ANSWER_LIMIT_BYTES).await {
-                Ok(answer) => judge(&answer),
+                Ok(answer) => self.success.judge(&answer).unwrap_or_else(|| judge(&answer)),
                 Err(error) => Outcome::of_transport(error),
             },
             Err(why) => never(why),
@@ -299,9 +304,11 @@ impl Target {
     }
 
     /// A request with everything but its idempotency key.
-    fn request(&self, body: Bytes, now: SystemTime) -> Result<Request<Bytes>, String> {
-        let body =
-            self.compression.compress(body).map_err(|error| format!("the body cannot be compressed: {error}"))?;
+    fn request(&self, body: Pieces, now: SystemTime) -> Result<Request<Pieces>, String> {
+        let body = self
+            .compression
+            .compress_pieces(body)
+            .map_err(|error| format!("the body cannot be compressed: {error}"))?;
         let mut headers = self.headers.clone();
         if let Some(encoding) = self.compression.header() {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
@@ -309,7 +316,9 @@ impl Target {
         if let Some(key) = &self.signing_key {
             let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let timestamp = seconds.to_string();
-            let signature = sign(key.expose().as_bytes(), &[timestamp.as_bytes(), b".", &body])?;
+            let before = [timestamp.as_bytes(), b"."];
+            let signature =
+                sign(key.expose().as_bytes(), before.into_iter().chain(body.iter().map(|piece| &piece[..])))?;
             let value = |text: String| HeaderValue::try_from(text).map_err(|error| error.to_string());
             headers.insert(TIMESTAMP, value(timestamp)?);
             headers.insert(SIGNATURE, value(format!("sha256={signature}"))?);
@@ -326,9 +335,15 @@ impl Target {
     /// # Errors
     /// What is wrong with address, path or credentials.
     pub(super) async fn check(&self) -> Result<String, Fault> {
-        let mut request = self.request(self.encoding.empty(), SystemTime::now()).map_err(Fault::configuration)?;
+        let mut request =
+            self.request(self.encoding.empty().into(), SystemTime::now()).map_err(Fault::configuration)?;
         request.headers_mut().insert(CHECK, HeaderValue::from_static("1"));
         let answer = self.client.send(request, ANSWER_LIMIT_BYTES).await.map_err(Fault::from)?;
+        match self.success.of(&answer) {
+            Ok(true) => return Ok("takes batches".to_owned()),
+            Ok(false) => {}
+            Err(why) => return Err(Fault::new(FaultKind::Other, why)),
+        }
         match answer.status.as_u16() {
             400 | 422 => Ok(format!(
                 "address and path are right, but it refuses a batch without records ({}); only real records can show the rest",
@@ -385,8 +400,8 @@ fn headers(config: &EndpointConfig, url: &mut url::Url, encoding: Encoding) -> R
 }
 
 /// HMAC-SHA-256 (RFC 2104) over the parts in order, as lowercase hexadecimal.
-pub(super) fn sign(key: &[u8], parts: &[&[u8]]) -> Result<String, String> {
+pub(super) fn sign<'a>(key: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> Result<String, String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| format!("signing_key: {error}"))?;
-    parts.iter().for_each(|part| mac.update(part));
+    parts.into_iter().for_each(|part| mac.update(part));
     Ok(hexadecimal(&mac.finalize().into_bytes()))
 }

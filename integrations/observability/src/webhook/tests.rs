@@ -382,6 +382,31 @@ async fn a_repeat_for_one_endpoint_does_not_reach_the_healthy_one_again() {
 }
 
 #[tokio::test]
+async fn a_page_that_something_else_answers_is_no_success_where_the_owner_has_said_what_one_is() {
+    let pages = Mutex::new(vec!["<html>Please sign in</html>"]);
+    let server = Server::answering(Box::new(move |_| {
+        let page = pages.lock().unwrap().pop();
+        (StatusCode::OK, HeaderMap::new(), page.unwrap_or(r#"{"ok": true}"#))
+    }))
+    .await;
+    let block = format!("webhook:\n  url: {}\n  success: {{body: '\"ok\": *true'}}", server.url);
+    let exporter = exporter(&block);
+    let delivery = numbered(2);
+    let outcome = exporter.export(&delivery).await;
+    assert!(
+        matches!(&outcome, Outcome::Later { why, .. } if why.contains("`success.body`") && why.contains("sign in")),
+        "{outcome:?}"
+    );
+    assert_eq!(exporter.export(&delivery).await, Outcome::Accepted);
+    assert_eq!(exporter.check().await.unwrap().split(": ").last(), Some("takes batches"));
+
+    let portal = Server::answering(Box::new(|_| (StatusCode::OK, HeaderMap::new(), "<html>"))).await;
+    let block = format!("webhook:\n  endpoints: [{{url: '{}', success: {{statuses: [201]}}}}]", portal.url);
+    let fault = self::exporter(&block).check().await.unwrap_err();
+    assert!(fault.message.contains("`success.statuses`"), "{fault}");
+}
+
+#[tokio::test]
 async fn a_repeat_starts_at_the_piece_that_failed() {
     let server = Server::scripted(&[200, 503]).await;
     let exporter = exporter(&format!("webhook:\n  endpoints: [{{url: '{}', batch_size: 2}}]", server.url));
@@ -502,7 +527,7 @@ fn hmac_by_definition(key: &[u8], message: &[u8]) -> String {
 #[test]
 fn the_signature_agrees_with_rfc_4231() {
     let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-    assert_eq!(sign(b"Jefe", &[b"what do ya want ", b"for nothing?"]).unwrap(), expected);
+    assert_eq!(sign(b"Jefe", [&b"what do ya want "[..], b"for nothing?"]).unwrap(), expected);
     assert_eq!(hmac_by_definition(b"Jefe", b"what do ya want for nothing?"), expected);
 }
 
