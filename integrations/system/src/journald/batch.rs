@@ -1,19 +1,15 @@
 //! Entries on their way to the intake.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 use weir_model::Payload;
-use weir_pipeline::{Intake, Stop};
 
 use super::config::Settings;
 use super::entry;
 use super::export::Entry;
 use crate::logs::record::{Gathered, Origin};
-use crate::logs::taken;
 
 /// Most records and bytes of a batch, and how long the first record waits for others.
 const BATCH_RECORDS: usize = 1_000;
@@ -73,38 +69,5 @@ impl Making {
         let cursor = self.cursor.take()?;
         let empty = Gathered::new("journald", &self.settings.resource);
         Some(Batch { logs: std::mem::replace(&mut self.gathered, empty).finish(), cursor })
-    }
-}
-
-/// Hands batches in until they are taken.
-pub struct Handing {
-    /// Where to.
-    pub intake: Intake,
-    /// Until when.
-    pub stop: Stop,
-    /// How many batches wait because they were not taken: nothing may overtake them.
-    pub full: Arc<AtomicUsize>,
-    /// The instance.
-    pub name: Arc<str>,
-}
-
-impl Handing {
-    /// Whether a batch was not taken.
-    pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Acquire) > 0
-    }
-
-    /// Gives the cursor of a batch once it is taken, or `None` if it was not before the stop.
-    pub fn offer(&self, batch: Batch) -> BoxFuture<'static, Option<String>> {
-        let (intake, stop, full, name) = (self.intake.clone(), self.stop.clone(), self.full.clone(), self.name.clone());
-        Box::pin(async move {
-            let Batch { logs, cursor } = batch;
-            if let Some(logs) = logs
-                && !taken(&intake, &stop, &full, &name, logs).await
-            {
-                return None;
-            }
-            Some(cursor)
-        })
     }
 }

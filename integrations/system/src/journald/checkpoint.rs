@@ -1,18 +1,22 @@
 //! The position in the journal, kept over restarts.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use weir_pipeline::Fault;
 
-use crate::logs::blocking;
+use super::{nanoseconds, unix_now};
+use crate::logs::progress::{self, Keeper};
 
+/// A checkpoint. Notes that go on from it are cursors.
 #[derive(Serialize, Deserialize)]
 struct Document {
     version: u32,
+    #[serde(default)]
+    saved_unix_nano: u64,
     cursor: String,
 }
 
@@ -27,7 +31,14 @@ pub fn load(path: &Path) -> (Option<String>, Option<String>) {
         }
     };
     match serde_json::from_slice::<Document>(&text) {
-        Ok(Document { version: 1, cursor }) => (Some(cursor), None),
+        Ok(Document { version: 1, saved_unix_nano, cursor }) => match progress::notes(path, saved_unix_nano) {
+            Ok(mut noted) => (noted.pop().or(Some(cursor)), None),
+            Err(error) => {
+                let problem =
+                    format!("cannot read the notes beside {}: {error}: records may come twice", path.display());
+                (Some(cursor), Some(problem))
+            }
+        },
         damaged => {
             let why = damaged.err().map_or_else(|| "it is of another version".to_owned(), |error| error.to_string());
             let problem = format!(
@@ -39,53 +50,36 @@ pub fn load(path: &Path) -> (Option<String>, Option<String>) {
     }
 }
 
-/// Writes the cursor so that a crash at any moment leaves the old or the new one.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn save(path: &Path, cursor: &str) -> io::Result<()> {
-    let document = Document { version: 1, cursor: cursor.to_owned() };
-    let text = serde_json::to_vec(&document).map_err(io::Error::other)?;
-    let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
-    fs::create_dir_all(folder)?;
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    File::open(folder)?.sync_all()
-}
-
 /// Keeps the cursor.
+#[derive(Debug)]
 pub struct Saver {
-    path: PathBuf,
-    /// The cursor, if it moved since it was written.
+    keeper: Keeper,
     cursor: Option<String>,
-    /// Whether a batch was not taken: what came behind it does not count.
-    gap: bool,
-    /// Whether the last attempt failed: that is told once.
-    failed: bool,
-    name: Arc<str>,
+    /// When the last checkpoint was written: the next one is later, whatever the clock says.
+    saved_unix_nano: u64,
+    /// Whether the cursor moved since then.
+    dirty: bool,
 }
 
 impl Saver {
-    /// Keeps the cursor in this file.
-    pub fn new(path: PathBuf, name: Arc<str>) -> Self {
-        Saver { path, cursor: None, gap: false, failed: false, name }
+    /// Keeps the cursor in this file, beginning with the one that the last run left.
+    pub fn new(path: PathBuf, cursor: Option<String>, name: Arc<str>) -> Self {
+        Saver { keeper: Keeper::new(path, name), dirty: cursor.is_some(), cursor, saved_unix_nano: 0 }
     }
 
-    /// Whether the cursor moved since it was written.
+    /// Whether there is something to save.
     pub fn is_dirty(&self) -> bool {
-        self.cursor.is_some()
+        self.dirty
     }
 
-    /// A batch was taken: its cursor counts from now on; or, with `None`, it was not.
-    pub fn settle(&mut self, handed: Option<String>) {
-        match handed {
-            Some(cursor) if !self.gap => self.cursor = Some(cursor),
-            Some(_) => {}
-            None => self.gap = true,
-        }
+    /// A batch that ends with this entry was taken, and all before it: the cursor counts from now on, and is noted.
+    ///
+    /// # Errors
+    /// Only if the task that writes panicked.
+    pub async fn settle(&mut self, cursor: String) -> Result<(), Fault> {
+        self.dirty = true;
+        self.cursor = Some(cursor.clone());
+        self.keeper.note(vec![cursor]).await
     }
 
     /// Writes the cursor if it moved. If that fails, reading goes on and it is tried again.
@@ -93,25 +87,10 @@ impl Saver {
     /// # Errors
     /// Only if the task that writes panicked.
     pub async fn save(&mut self) -> Result<(), Fault> {
-        let Some(cursor) = self.cursor.take() else { return Ok(()) };
-        let path = self.path.clone();
-        let (cursor, saved) = blocking(move || {
-            let saved = save(&path, &cursor);
-            (cursor, saved)
-        })
-        .await?;
-        let Err(error) = saved else {
-            self.failed = false;
-            return Ok(());
-        };
-        self.cursor = Some(cursor);
-        if !std::mem::replace(&mut self.failed, true) {
-            tracing::error!(
-                "{}: cannot write the position to {}: {error}: after a restart records come twice; give the agent's user room and rights there",
-                self.name,
-                self.path.display()
-            );
-        }
+        let Some(cursor) = self.cursor.clone().filter(|_| self.dirty) else { return Ok(()) };
+        self.saved_unix_nano = nanoseconds(unix_now()).max(self.saved_unix_nano.saturating_add(1));
+        let document = Document { version: 1, saved_unix_nano: self.saved_unix_nano, cursor };
+        self.dirty = !self.keeper.save(self.saved_unix_nano, document).await?;
         Ok(())
     }
 }
@@ -120,14 +99,36 @@ impl Saver {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_cursor_is_read_back_and_a_damaged_file_is_named() {
+    fn saver(path: &Path, cursor: Option<&str>) -> Saver {
+        Saver::new(path.to_owned(), cursor.map(str::to_owned), Arc::from("journald"))
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_known_after_a_kill_without_another_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journald/a.json");
         assert_eq!(load(&path), (None, None));
-        save(&path, "s=1;i=2").unwrap();
-        save(&path, "s=1;i=3").unwrap();
-        assert_eq!(load(&path), (Some("s=1;i=3".into()), None));
+        let mut first = saver(&path, None);
+        first.save().await.unwrap();
+        assert_eq!(load(&path), (None, None));
+        first.settle("s=1;i=2".into()).await.unwrap();
+        first.save().await.unwrap();
+        assert_eq!(load(&path), (Some("s=1;i=2".into()), None));
+        first.settle("s=1;i=3".into()).await.unwrap();
+        first.settle("s=1;i=4".into()).await.unwrap();
+        drop(first);
+        assert_eq!(load(&path), (Some("s=1;i=4".into()), None));
+        let mut second = saver(&path, Some("s=1;i=4"));
+        second.save().await.unwrap();
+        assert!(!second.is_dirty());
+        second.settle("s=1;i=5".into()).await.unwrap();
+        assert_eq!(load(&path), (Some("s=1;i=5".into()), None));
+    }
+
+    #[test]
+    fn a_damaged_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
         for text in ["", "{", "{\"version\":2,\"cursor\":\"x\"}", "[]"] {
             fs::write(&path, text).unwrap();
             let (cursor, problem) = load(&path);

@@ -29,7 +29,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::stream::FuturesOrdered;
 use tokio::time::Instant;
 use weir_model::build::metric;
 use weir_model::{Payload, Records, Signal};
@@ -38,7 +37,8 @@ use weir_pipeline::health::Board;
 use weir_pipeline::{About, Context, Fault, Intake, Kind, MetricDescription, MetricsBuilder, Mount, Receive, Stop};
 
 use crate::logs::blocking;
-use batch::{Handing, Making};
+use crate::logs::window::Window;
+use batch::Making;
 use checkpoint::Saver;
 use config::{JournaldConfig, Settings};
 use run::{Run, SHORTEST_DELAY};
@@ -48,10 +48,11 @@ const DETAILS: &str = r"
 Reads the journal through `journalctl` and follows it. Units, programs, severities and any fields narrow it down.
 
 **Delivery.** The position (a cursor) moves only after records are as durable as `delivery.acknowledge` says; it is kept in
-`journald/INSTANCE.json` of the data folder. While exporters cannot keep up the journal waits. After a clean stop nothing
-comes twice; after a crash at most what was under way and the last second. If the entry of the cursor is
-gone because the journal was rotated meanwhile, that is reported, and reading goes on with the oldest entry behind
-it, or with the oldest of all if there is none.
+`journald/INSTANCE.json` of the data folder (and `INSTANCE.notes`, what moved since that was written). While exporters cannot
+keep up the journal waits, and retried records keep their order. After a clean stop nothing comes twice; after a kill only what was
+under way, at most 8 batches of 1,000 records; after a power failure also the last second. If the entry of the cursor is
+gone because the journal was rotated meanwhile, that is reported, and reading goes on with the oldest entry behind it, or
+with the oldest of all if there is none.
 
 **First run.** What is older than `ignore_older` (1 day) is passed over. `from: end` reads only what is added.
 
@@ -130,14 +131,14 @@ impl Receive for Journald {
         let settings = Arc::new(settings);
         let run = Run {
             start: Start { settings: settings.clone(), name: name.clone(), began_unix_seconds: began.as_secs() },
-            saver: Saver::new(settings.checkpoint.clone(), name.clone()),
+            saver: Saver::new(settings.checkpoint.clone(), cursor.clone(), name.clone()),
             batch: Making::new(settings.clone()),
-            handing: Handing { intake, stop: stop.clone(), full: Arc::default(), name: name.clone() },
+            window: Window::new(intake.clone(), name.clone()),
+            intake,
             counts: Counts::new(settings.resource.clone(), began),
             board,
             name,
             cursor,
-            under_way: FuturesOrdered::new(),
             next_start: Instant::now(),
             delay: SHORTEST_DELAY,
         };

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
 use tokio::time::Instant;
 use weir_pipeline::health::Board;
-use weir_pipeline::{Fault, Stop};
+use weir_pipeline::{Fault, Intake, Stop};
 
-use super::batch::{Handing, Making};
+use super::batch::Making;
 use super::checkpoint::Saver;
 use super::child::Follower;
 use super::export::Decoder;
 use super::start::{Start, Started, Starting};
 use super::{Counts, nanoseconds, unix_now};
+use crate::logs::window::Window;
 
 /// Batches that are under way at once. Several are needed where an answer means delivery.
 const WINDOW: usize = 8;
@@ -33,9 +31,6 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// A child that has run for so long works, whether there were entries or not.
 const PROVEN: Duration = Duration::from_secs(5);
 
-/// How often it is tried again to hand in after the intake was full.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
 /// A running instance.
 pub struct Run {
     /// How reading begins.
@@ -44,8 +39,10 @@ pub struct Run {
     pub saver: Saver,
     /// What was read.
     pub batch: Making,
-    /// Where it goes.
-    pub handing: Handing,
+    /// What was handed in, with the cursors of its last entries.
+    pub window: Window<String>,
+    /// Where metrics go.
+    pub intake: Intake,
     /// What was counted.
     pub counts: Counts,
     /// Where health is told.
@@ -54,8 +51,6 @@ pub struct Run {
     pub name: Arc<str>,
     /// The entry that was read last, whether it is delivered or not.
     pub cursor: Option<String>,
-    /// What was handed in.
-    pub under_way: FuturesOrdered<BoxFuture<'static, Option<String>>>,
     /// When and how long after a failure the child is started again.
     pub next_start: Instant,
     /// The next delay.
@@ -97,18 +92,20 @@ impl Run {
         let mut next_save = Instant::now() + SAVE_INTERVAL;
         let mut next_report = Instant::now() + report_interval;
         let mut chunk = vec![0_u8; CHUNK_BYTES];
+        self.saver.save().await?;
         loop {
-            let may_hand_in = self.under_way.len() < WINDOW && !self.handing.is_full();
+            let may_hand_in = self.window.len() < WINDOW && !self.window.is_full();
             let may_read = may_hand_in && !self.batch.is_full();
             let is_idle = starting.is_none() && reading.is_none();
             let proof = reading.as_ref().filter(|reading| !reading.proven).map(|reading| reading.since + PROVEN);
             tokio::select! {
                 biased;
                 () = stop.wait() => break,
-                Some(handed) = self.under_way.next() => self.saver.settle(handed),
+                // Noted before more is handed in: a kill repeats what is in the window, at most.
+                Some(taken) = self.window.next() => self.settle(taken).await?,
                 () = at(self.batch.due()), if may_hand_in => {
                     if let Some(batch) = self.batch.take() {
-                        self.under_way.push_back(self.handing.offer(batch));
+                        self.window.push(batch.logs, batch.cursor);
                     }
                 }
                 read = read(&mut reading, &mut chunk), if may_read => {
@@ -122,7 +119,7 @@ impl Run {
                 }
                 (cursor, started) = begun(&mut starting) => {
                     starting = None;
-                    self.began(cursor);
+                    self.began(cursor).await?;
                     match started {
                         Ok(started) => reading = Some(Reading::new(started, self.batch.settings.max_field_bytes)),
                         Err(fault) => self.fails(&fault.message),
@@ -136,14 +133,13 @@ impl Run {
                         self.works(child);
                     }
                 }
-                () = tokio::time::sleep(LOOK_AGAIN), if self.handing.is_full() => {}
                 () = tokio::time::sleep_until(next_save), if self.saver.is_dirty() => {
                     next_save = Instant::now() + SAVE_INTERVAL;
                     self.saver.save().await?;
                 }
                 () = tokio::time::sleep_until(next_report) => {
                     next_report = Instant::now() + report_interval;
-                    self.handing.intake.push(self.counts.report());
+                    self.intake.push(self.counts.report());
                 }
             }
         }
@@ -155,11 +151,23 @@ impl Run {
     }
 
     /// A start found where to begin.
-    fn began(&mut self, cursor: Option<String>) {
-        if self.cursor.is_none() && cursor.is_some() {
+    async fn began(&mut self, cursor: Option<String>) -> Result<(), Fault> {
+        if self.cursor.is_none()
+            && let Some(cursor) = cursor
+        {
             // With `from: end`: a restart goes on here, even if nothing comes until then.
-            self.saver.settle(cursor.clone());
-            self.cursor = cursor;
+            self.cursor = Some(cursor.clone());
+            self.saver.settle(cursor).await?;
+            self.saver.save().await?;
+        }
+        Ok(())
+    }
+
+    /// Batches were taken: the last one's cursor counts.
+    async fn settle(&mut self, mut taken: Vec<String>) -> Result<(), Fault> {
+        match taken.pop() {
+            Some(cursor) => self.saver.settle(cursor).await,
+            None => Ok(()),
         }
     }
 
@@ -223,12 +231,11 @@ impl Run {
 
     /// Waits for the answers to what was handed in, and keeps the last cursor.
     async fn finish(mut self) -> Result<(), Fault> {
-        self.saver.save().await?;
-        while let Some(handed) = self.under_way.next().await {
-            self.saver.settle(handed);
-            self.saver.save().await?;
+        self.window.close();
+        while let Some(taken) = self.window.next().await {
+            self.settle(taken).await?;
         }
-        Ok(())
+        self.saver.save().await
     }
 }
 

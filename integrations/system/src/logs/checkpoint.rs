@@ -1,13 +1,17 @@
 //! Positions in files, kept over restarts.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use weir_pipeline::Fault;
 
 use super::identity::{FileId, Print};
+use super::progress::{self, Keeper};
 
 /// What is known about a file, and how far its records are delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +53,31 @@ const MOST_GONE: usize = 4_096;
 /// Positions by the number of the file in this process.
 pub type Positions = BTreeMap<u64, Entry>;
 
+/// A checkpoint. Notes that go on from it are [`Kept`].
 #[derive(Serialize, Deserialize)]
 struct Document {
     version: u32,
     saved_unix_nano: u64,
-    files: Vec<Entry>,
+    /// By then everything that was there was known.
+    looked_unix_nano: Option<u64>,
+    files: Vec<Kept>,
+}
+
+/// A position.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// The number of the file in the process that wrote this.
+    #[serde(default)]
+    key: u64,
+    #[serde(flatten)]
+    entry: Entry,
+}
+
+impl Document {
+    fn new(positions: &Positions, saved_unix_nano: u64, looked_unix_nano: u64) -> Self {
+        let files = positions.iter().map(|(key, entry)| Kept { key: *key, entry: entry.clone() }).collect();
+        Document { version: 1, saved_unix_nano, looked_unix_nano: Some(looked_unix_nano), files }
+    }
 }
 
 /// What the last run left.
@@ -61,8 +85,8 @@ struct Document {
 pub struct Left {
     /// Its positions.
     pub files: Vec<Entry>,
-    /// When it wrote them, unix nanoseconds; 0 = there was none, or its file is damaged.
-    pub saved_unix_nano: u64,
+    /// When it looked at folders last, and remembers all that it found, unix nanoseconds; 0 = never, or its file is damaged.
+    pub looked_unix_nano: u64,
     /// What is wrong with its file.
     pub problem: Option<String>,
 }
@@ -79,9 +103,7 @@ pub fn load(path: &Path) -> Left {
         }
     };
     match serde_json::from_slice::<Document>(&text) {
-        Ok(document) if document.version == 1 => {
-            Left { files: document.files, saved_unix_nano: document.saved_unix_nano, problem: None }
-        }
+        Ok(document) if document.version == 1 => with_notes(path, document),
         damaged => {
             let why = damaged.err().map_or_else(|| "it is of another version".to_owned(), |error| error.to_string());
             let aside = path.with_extension("damaged");
@@ -98,22 +120,106 @@ pub fn load(path: &Path) -> Left {
     }
 }
 
-/// Writes the positions so that a crash at any moment leaves the old or the new ones.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn save(path: &Path, positions: &Positions, now_unix_nano: u64) -> io::Result<()> {
-    let document =
-        Document { version: 1, saved_unix_nano: now_unix_nano, files: positions.values().cloned().collect() };
-    let text = serde_json::to_vec(&document).map_err(io::Error::other)?;
-    let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
-    fs::create_dir_all(folder)?;
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    File::open(folder)?.sync_all()
+/// What a checkpoint says, and what was noted since.
+fn with_notes(path: &Path, document: Document) -> Left {
+    let Document { saved_unix_nano, looked_unix_nano, mut files, .. } = document;
+    let (notes, problem) = match progress::notes::<Kept>(path, saved_unix_nano) {
+        Ok(notes) => (notes, None),
+        Err(error) => {
+            let problem = format!("cannot read the notes beside {}: {error}: records may come twice", path.display());
+            (Vec::new(), Some(problem))
+        }
+    };
+    // The last one of a file counts.
+    let noted: Positions = notes.into_iter().map(|kept| (kept.key, kept.entry)).collect();
+    files.retain(|kept| !noted.contains_key(&kept.key));
+    files.extend(noted.into_iter().map(|(key, entry)| Kept { key, entry }));
+    files.sort_by_key(|kept| kept.key);
+    let files = files.into_iter().map(|kept| kept.entry).collect();
+    Left { files, looked_unix_nano: looked_unix_nano.unwrap_or(saved_unix_nano), problem }
+}
+
+/// What a batch moves once it is taken.
+#[derive(Debug, Default)]
+pub struct Moves {
+    /// Positions.
+    pub positions: Vec<(u64, Entry)>,
+    /// When folders were looked at, if they were, and everything found is among the positions; unix nanoseconds.
+    pub looked_unix_nano: Option<u64>,
+}
+
+impl Moves {
+    /// Whether nothing is to be remembered.
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty() && self.looked_unix_nano.is_none()
+    }
+}
+
+/// Keeps positions.
+#[derive(Debug)]
+pub struct Saver {
+    keeper: Keeper,
+    positions: Positions,
+    /// When the last checkpoint was written: the next one is later, whatever the clock says.
+    saved_unix_nano: u64,
+    looked_unix_nano: u64,
+    /// Whether positions moved since then.
+    dirty: bool,
+}
+
+impl Saver {
+    /// Keeps positions in this file. They are to be saved at once: their numbers are those of this process.
+    pub fn new(path: PathBuf, positions: Positions, looked_unix_nano: u64, name: Arc<str>) -> Self {
+        Saver { keeper: Keeper::new(path, name), positions, saved_unix_nano: 0, looked_unix_nano, dirty: true }
+    }
+
+    /// Whether there is something to save.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Batches were taken, in this order: what they move counts from now on, and is noted.
+    ///
+    /// # Errors
+    /// Only if the task that writes panicked.
+    pub async fn settle(&mut self, taken: impl IntoIterator<Item = Moves>) -> Result<(), Fault> {
+        let mut moved = Positions::new();
+        for moves in taken {
+            moved.extend(moves.positions);
+            self.looked_unix_nano = moves.looked_unix_nano.unwrap_or(self.looked_unix_nano);
+        }
+        if moved.is_empty() {
+            return Ok(());
+        }
+        self.dirty = true;
+        let notes = moved.iter().map(|(key, entry)| Kept { key: *key, entry: entry.clone() }).collect();
+        self.positions.append(&mut moved);
+        self.keeper.note(notes).await
+    }
+
+    /// Writes the positions if they moved. If that fails, reading goes on and it is tried again.
+    ///
+    /// # Errors
+    /// Only if the task that writes panicked.
+    pub async fn save(&mut self) -> Result<(), Fault> {
+        if !self.dirty {
+            return Ok(());
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        forget(&mut self.positions, now.as_secs());
+        let now_unix_nano = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.saved_unix_nano = now_unix_nano.max(self.saved_unix_nano.saturating_add(1));
+        let document = Document::new(&self.positions, self.saved_unix_nano, self.looked_unix_nano);
+        self.dirty = !self.keeper.save(self.saved_unix_nano, document).await?;
+        Ok(())
+    }
+}
+
+/// Writes a checkpoint beside all asynchronous workers.
+#[cfg(test)]
+pub fn write(path: &Path, positions: &Positions, looked_unix_nano: u64) {
+    fs::write(path, serde_json::to_vec(&Document::new(positions, looked_unix_nano, looked_unix_nano)).unwrap())
+        .unwrap();
 }
 
 /// Forgets files that are gone for long, and the oldest of too many.
@@ -161,17 +267,60 @@ mod tests {
         }
     }
 
-    #[test]
-    fn positions_are_read_back_as_they_were_written() {
+    fn saver(path: &Path, positions: Positions) -> Saver {
+        Saver::new(path.to_owned(), positions, 42, Arc::from("logs"))
+    }
+
+    #[tokio::test]
+    async fn positions_are_read_back_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs/a.json");
-        let positions = Positions::from([(3, entry("/a", 0)), (4, entry("/b", 9))]);
-        save(&path, &positions, 42).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let positions = Positions::from([(3, entry("/a", 0)), (4, entry("/b", now))]);
+        saver(&path, positions).save().await.unwrap();
         let left = load(&path);
-        assert_eq!((left.saved_unix_nano, left.problem), (42, None));
-        assert_eq!(left.files, [entry("/a", 0), entry("/b", 9)]);
+        assert_eq!((left.looked_unix_nano, left.problem), (42, None));
+        assert_eq!(left.files, [entry("/a", 0), entry("/b", now)]);
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("head\":\"head") && !text.contains("guard\":\"guard"), "contents of logs in {text}");
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_known_after_a_kill_without_another_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let mut saver = saver(&path, Positions::from([(3, entry("/a", 0)), (4, entry("/b", 0))]));
+        saver.save().await.unwrap();
+        let moves = |key, offset| {
+            let entry = Entry { offset, ..entry(&format!("/{key}"), 0) };
+            Moves { positions: vec![(key, entry)], looked_unix_nano: Some(offset) }
+        };
+        for offset in [8, 9] {
+            saver.settle([moves(4, offset), moves(9, offset * 10)]).await.unwrap();
+        }
+        // It is killed here.
+        drop(saver);
+        let left = load(&path);
+        let found: Vec<(&str, u64)> = left.files.iter().map(|entry| (entry.path.as_str(), entry.offset)).collect();
+        assert_eq!(found, [("/a", 7), ("/4", 9), ("/9", 90)]);
+        assert_eq!(left.looked_unix_nano, 42, "an earlier one does no harm, a later one might");
+    }
+
+    #[tokio::test]
+    async fn the_next_process_numbers_files_anew_and_passes_over_notes_of_the_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let mut first = saver(&path, Positions::from([(1, entry("/a", 0))]));
+        first.save().await.unwrap();
+        let moves = Moves { positions: vec![(5, entry("/b", 0))], looked_unix_nano: None };
+        first.settle([moves]).await.unwrap();
+        let notes = fs::read(path.with_extension("notes")).unwrap();
+        let left = load(&path);
+        let mut second = saver(&path, (1..).zip(left.files).collect());
+        second.save().await.unwrap();
+        // The machine fails before it is known that they are gone.
+        fs::write(path.with_extension("notes"), notes).unwrap();
+        assert_eq!(load(&path).files, [entry("/a", 0), entry("/b", 0)]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! - [`config`]: the configuration and its check
 //! - [`glob`], [`identity`], [`checkpoint`]: which files there are, which is which, and how far each is delivered
+//! - [`progress`]: how that is kept
 //! - [`watch`], [`tail`], [`archive`]: all files, one file, a compressed one
 //! - [`window`]: batches on their way into the pipeline
 //! - [`encoding`], [`assemble`], [`multiline`]: from bytes to records
@@ -23,28 +24,26 @@ mod glob;
 mod identity;
 mod multiline;
 pub(crate) mod parse;
+pub(crate) mod progress;
 pub(crate) mod record;
 mod rules;
 mod tail;
 mod watch;
-mod window;
+pub(crate) mod window;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use weir_model::{Payload, Signal};
+use weir_model::Signal;
 use weir_pipeline::health::Board;
-use weir_pipeline::{About, Answer, Context, Fault, FaultKind, Intake, Kind, Mount, Receive, Stop};
+use weir_pipeline::{About, Context, Fault, FaultKind, Intake, Kind, Mount, Receive, Stop};
 
-use checkpoint::{Entry, Left, Positions};
+use checkpoint::{Moves, Saver};
 use config::{LogsConfig, Settings};
 use rules::Rules;
 use watch::{Batch, Watch};
@@ -55,17 +54,20 @@ Reads files that match `paths`, from the beginning, and follows them as they gro
 later are found within a second.
 
 **Rotation.** A renamed file is read to its end; a truncated one (`copytruncate`) is read anew, and its
-copy from where the original was read to; a deleted one is read to its end while Weir has it open.
+copy from where the original was read to, also when the copy is being made, or both happened while Weir was
+stopped; a deleted one is read to its end while Weir has it open.
 Rotated siblings (`app.log.1`, `app.log-20260102`, `app.log.2.gz`) need not match `paths`: they are
 looked for when a log was rotated, also while Weir was not running. Files compressed with gzip are
 decompressed. A file is recognised by device, inode, its first 1000 bytes and the bytes before its
 position, so neither a reused inode nor a file with the same beginning is mistaken for it. With
 `copytruncate`, what is written between the copy and the truncation is lost by the program that
-rotates; no reader can help that.
+rotates unless Weir has read it by then; no reader can help that. A copy of less than 1000 bytes of a log that was written
+to in between is read again: it cannot be told from another file.
 
 **Delivery.** Positions move only after records are as durable as `delivery.acknowledge` says; they are
-kept in `logs/INSTANCE.json` of the data folder. While exporters cannot keep up the files wait. After a clean stop
-nothing comes twice; after a crash at most what was under way and the last 0.2 s.
+kept in `logs/INSTANCE.json` of the data folder (and `INSTANCE.notes`, what moved since that was written). While exporters
+cannot keep up the files wait. After a clean stop nothing comes twice; after a kill only what was under way, at most 8 batches of
+256 KiB; after a power failure also the last 0.2 s.
 
 **First run.** Files are read from their beginning, except those that were last written more than
 `ignore_older` ago (1 day); of those only what is added counts. `from: end` reads only what is added.
@@ -141,15 +143,15 @@ impl Receive for Logs {
         let Logs { settings, rules, report_interval, name, board } = self;
         let path = settings.checkpoint.clone();
         let opened = blocking(move || {
-            let Left { files, saved_unix_nano, problem } = checkpoint::load(&settings.checkpoint);
-            let (problem, left) = (problem, Left { files, saved_unix_nano, problem: None });
-            (Watch::new(settings, rules, left, report_interval), problem)
+            let mut left = checkpoint::load(&settings.checkpoint);
+            let (problem, looked_unix_nano) = (left.problem.take(), left.looked_unix_nano);
+            (Watch::new(settings, rules, left, report_interval), looked_unix_nano, problem)
         });
-        let ((watch, positions), problem) = opened.await?;
+        let ((watch, positions), looked_unix_nano, problem) = opened.await?;
         if let Some(problem) = problem {
             tracing::warn!("{name}: {problem}");
         }
-        let saver = Saver { path, positions, dirty: true, failed: false, name: name.clone() };
+        let saver = Saver::new(path, positions, looked_unix_nano, name.clone());
         let window = Window::new(intake.clone(), name.clone());
         Run { watch: Some(watch), saver, intake, window, name, board, problems: None }.until(stop).await
     }
@@ -168,7 +170,7 @@ struct Run {
     watch: Option<Watch>,
     saver: Saver,
     intake: Intake,
-    window: Window<Vec<(u64, Entry)>>,
+    window: Window<Moves>,
     name: Arc<str>,
     board: Arc<Board>,
     /// What could not be read at the last look.
@@ -192,6 +194,7 @@ impl Run {
         let (mut next_round, mut pause) = (Instant::now(), SHORTEST_PAUSE);
         let mut next_save = Instant::now() + SAVE_INTERVAL;
         let mut reading: Option<JoinHandle<(Watch, Batch)>> = None;
+        self.saver.save().await?;
         loop {
             let may_read = reading.is_none() && self.window.len() < WINDOW && !self.window.is_full();
             if may_read
@@ -206,7 +209,8 @@ impl Run {
             tokio::select! {
                 biased;
                 () = stop.wait() => break,
-                Some(positions) = self.window.next() => self.saver.settle(positions),
+                // Noted before more is handed in: a kill repeats what is in the window, at most.
+                Some(taken) = self.window.next() => self.saver.settle(taken).await?,
                 read = joined(&mut reading) => {
                     reading = None;
                     let (watch, mut batch) = read?;
@@ -218,12 +222,12 @@ impl Run {
                     let found_something = batch.more || batch.logs.is_some();
                     pause = if found_something { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                     next_round = Instant::now() + if batch.more { Duration::ZERO } else { pause };
-                    if batch.logs.is_some() || !batch.positions.is_empty() {
-                        self.window.push(batch.logs, batch.positions);
+                    if batch.logs.is_some() || !batch.moves.is_empty() {
+                        self.window.push(batch.logs, batch.moves);
                     }
                 }
                 () = tokio::time::sleep_until(next_round), if may_read && reading.is_none() => {}
-                () = tokio::time::sleep_until(next_save), if self.saver.dirty => {
+                () = tokio::time::sleep_until(next_save), if self.saver.is_dirty() => {
                     next_save = Instant::now() + SAVE_INTERVAL;
                     self.saver.save().await?;
                 }
@@ -238,11 +242,9 @@ impl Run {
 
     /// Waits for the answers to what was handed in, and keeps the last positions.
     async fn finish(mut self) -> Result<(), Fault> {
-        self.saver.save().await?;
         self.window.close();
-        while let Some(positions) = self.window.next().await {
-            self.saver.settle(positions);
-            self.saver.save().await?;
+        while let Some(taken) = self.window.next().await {
+            self.saver.settle(taken).await?;
         }
         self.saver.save().await
     }
@@ -255,72 +257,5 @@ async fn joined(reading: &mut Option<JoinHandle<(Watch, Batch)>>) -> Result<(Wat
             Fault::new(FaultKind::Other, format!("reading log files ended unexpectedly: {error}; please report it"))
         }),
         None => std::future::pending().await,
-    }
-}
-
-/// Offers a batch again and again until it is taken; whether it was before the stop. Meanwhile `full`
-/// counts it.
-pub(crate) async fn taken(intake: &Intake, stop: &Stop, full: &AtomicUsize, name: &str, logs: Payload) -> bool {
-    loop {
-        let after = match intake.offer(logs.clone()).await {
-            Answer::Stored => return true,
-            Answer::Refused { records, why } => {
-                // They are counted in the ledger; reading goes on.
-                tracing::warn!("{name}: {records} records are refused: {why}");
-                return true;
-            }
-            Answer::Later { after, .. } => after,
-        };
-        full.fetch_add(1, Ordering::AcqRel);
-        let stopped = tokio::select! {
-            () = stop.wait() => true,
-            () = tokio::time::sleep(after) => false,
-        };
-        full.fetch_sub(1, Ordering::AcqRel);
-        if stopped {
-            return false;
-        }
-    }
-}
-
-/// Keeps positions.
-struct Saver {
-    path: PathBuf,
-    positions: Positions,
-    dirty: bool,
-    /// Whether the last attempt failed: that is told once.
-    failed: bool,
-    name: Arc<str>,
-}
-
-impl Saver {
-    /// A batch was taken: its positions count from now on.
-    fn settle(&mut self, positions: Vec<(u64, Entry)>) {
-        for (key, entry) in positions {
-            self.dirty = true;
-            self.positions.insert(key, entry);
-        }
-    }
-
-    /// Writes the positions if they moved. If that fails, reading goes on and it is tried again.
-    async fn save(&mut self) -> Result<(), Fault> {
-        if !self.dirty {
-            return Ok(());
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        checkpoint::forget(&mut self.positions, now.as_secs());
-        let (path, positions): (PathBuf, BTreeMap<u64, Entry>) = (self.path.clone(), self.positions.clone());
-        let now_unix_nano = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        let saved = blocking(move || checkpoint::save(&path, &positions, now_unix_nano)).await?;
-        match saved {
-            Ok(()) => (self.dirty, self.failed) = (false, false),
-            Err(error) if !std::mem::replace(&mut self.failed, true) => tracing::error!(
-                "{}: cannot write the positions to {}: {error}: after a restart records come twice; give the agent's user room and rights there",
-                self.name,
-                self.path.display()
-            ),
-            Err(_) => {}
-        }
-        Ok(())
     }
 }

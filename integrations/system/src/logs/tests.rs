@@ -5,19 +5,22 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use weir_config::{Acknowledge, Document, Environment};
-use weir_model::Records;
 use weir_model::metrics::Metrics;
+use weir_model::{Payload, Records};
 use weir_pipeline::options::ExportOptions;
 use weir_pipeline::pipeline::Pipeline;
 use weir_pipeline::plan::{Member, Plan};
 use weir_pipeline::role::{Delivery, Export, Takes};
 use weir_pipeline::{Outcome, Problems};
 
+use super::checkpoint::{Left, Positions};
 use super::*;
 
 fn context(folder: &Path) -> Context {
@@ -125,13 +128,18 @@ impl Bench {
     fn read(&mut self) -> &mut Self {
         self.watch.look_now();
         self.looked = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+        self.read_on()
+    }
+
+    /// Reads everything there is in the files that are known.
+    fn read_on(&mut self) -> &mut Self {
         loop {
             let batch = self.watch.step();
             if let Some(logs) = batch.logs {
                 self.lines.extend(bodies(&logs));
                 self.payloads.push(logs);
             }
-            self.positions.extend(batch.positions);
+            self.positions.extend(batch.moves.positions);
             if !batch.more {
                 return self;
             }
@@ -141,7 +149,7 @@ impl Bench {
     /// A clean stop and a start, through the file.
     fn restart(&mut self) -> &mut Self {
         let path = self.path("positions.json");
-        checkpoint::save(&path, &self.positions, self.looked).unwrap();
+        checkpoint::write(&path, &self.positions, self.looked);
         (self.watch, self.positions) = Self::watch(self.folder.path(), &self.yaml, checkpoint::load(&path));
         self
     }
@@ -218,6 +226,66 @@ fn a_burst_of_1000_rotations_between_two_looks_loses_nothing() {
         }
         bench.write("app.log", 2);
         bench.read().read().assert_complete();
+    }
+}
+
+#[test]
+fn a_copy_that_is_looked_at_while_it_is_being_written_repeats_nothing() {
+    for pattern in PATTERNS {
+        for written in [0, 1, 50, 500, 1_000, 1_500, 2_900] {
+            for restarts in [false, true] {
+                let mut bench = Bench::new(pattern);
+                bench.write("app.log", 100);
+                bench.read();
+                bench.write("app.log", 3);
+                let whole = fs::read(bench.path("app.log")).unwrap();
+                bench.append("app.log.1", &whole[..written]);
+                bench.read();
+                if restarts {
+                    bench.restart().read();
+                }
+                bench.append("app.log.1", &whole[written..]);
+                File::options().write(true).open(bench.path("app.log")).unwrap().set_len(0).unwrap();
+                bench.write("app.log", 2);
+                bench.read().read();
+                if let Err(why) = bench.complete() {
+                    panic!("{pattern}, {written} bytes, restart: {restarts}: {why}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_is_written_to_between_its_copy_and_its_truncation_is_not_read_again_from_the_copy() {
+    for pattern in PATTERNS {
+        for (looks, restart) in [(true, None), (false, None), (true, Some(0)), (true, Some(1)), (false, Some(1))] {
+            let mut bench = Bench::new(pattern);
+            bench.write("app.log", 60);
+            bench.read();
+            fs::copy(bench.path("app.log"), bench.path("app.log.1")).unwrap();
+            bench.write("app.log", 3);
+            if looks {
+                bench.read();
+            } else {
+                // Its turn comes, and no look at the folder.
+                bench.read_on();
+            }
+            if restart == Some(0) {
+                bench.restart().read();
+            }
+            File::options().write(true).open(bench.path("app.log")).unwrap().set_len(0).unwrap();
+            bench.write("app.log", 2);
+            if restart == Some(1) {
+                bench.restart();
+            }
+            bench.read().read();
+            bench.pass(70);
+            bench.read();
+            if let Err(why) = bench.complete() {
+                panic!("{pattern}, looks: {looks}, restart: {restart:?}: {why}");
+            }
+        }
     }
 }
 
@@ -654,7 +722,7 @@ fn wrong_configurations_say_what_to_do() {
 #[derive(Clone, Default)]
 struct Sink {
     lines: Arc<Mutex<Vec<String>>>,
-    is_away: Arc<std::sync::atomic::AtomicBool>,
+    is_away: Arc<AtomicBool>,
 }
 
 impl Export for Sink {

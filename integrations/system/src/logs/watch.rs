@@ -2,6 +2,7 @@
 //! whose turn it is. Everything here blocks on files; it runs beside the asynchronous workers.
 
 mod compare;
+mod copies;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use weir_model::{Payload, Records};
 use weir_pipeline::MetricDescription;
 use weir_pipeline::MetricKind::{Counter, UpDownCounter};
 
-use super::checkpoint::{Entry, Left};
+use super::checkpoint::{Entry, Left, Moves};
 use super::config::Settings;
 use super::identity::{self, FileId};
 use super::parse::time::Clock;
@@ -46,7 +47,7 @@ pub struct Batch {
     /// What the rules have counted, when a report is due.
     pub metrics: Option<Payload>,
     /// What is to be remembered once the records are delivered.
-    pub positions: Vec<(u64, Entry)>,
+    pub moves: Moves,
     /// Whether there is more to read at once.
     pub more: bool,
 }
@@ -72,7 +73,7 @@ pub struct Watch {
     counts: Counts,
     report_interval: Duration,
     next_report: Instant,
-    positions: Vec<(u64, Entry)>,
+    moves: Moves,
     /// Logs that were truncated since the last look: there may be copies of them.
     truncated: Vec<PathBuf>,
     /// Paths at which there are logs, or were, and when last, unix seconds: rotation takes them away
@@ -91,7 +92,7 @@ impl Watch {
         let now_unix_nano = now_unix_nano();
         rules.starts(now_unix_nano);
         let past: BTreeMap<u64, Entry> = (1..).zip(left.files).collect();
-        let last_seconds = left.saved_unix_nano / 1_000_000_000;
+        let last_seconds = left.looked_unix_nano / 1_000_000_000;
         let watch = Watch {
             clock: Clock { zone: settings.zone.clone(), now_unix_nano },
             settings,
@@ -101,14 +102,14 @@ impl Watch {
             past: past.clone(),
             turn: 0,
             next_scan: Instant::now(),
-            last_scan: UNIX_EPOCH + Duration::from_nanos(left.saved_unix_nano),
+            last_scan: UNIX_EPOCH + Duration::from_nanos(left.looked_unix_nano),
             is_first_scan: true,
             told: BTreeMap::new(),
             scratch: vec![0; CHUNK_BYTES],
             counts: Counts::default(),
             report_interval,
             next_report: Instant::now() + report_interval,
-            positions: Vec::new(),
+            moves: Moves::default(),
             truncated: Vec::new(),
             logs: compare::logs_of(past.values(), last_seconds),
         };
@@ -129,7 +130,7 @@ impl Watch {
             self.next_report = now + self.report_interval;
             self.report()
         });
-        Batch { logs: gathered.finish(), metrics, positions: std::mem::take(&mut self.positions), more }
+        Batch { logs: gathered.finish(), metrics, moves: std::mem::take(&mut self.moves), more }
     }
 
     /// Looks at the folders in the next round.
@@ -212,7 +213,7 @@ impl Watch {
             }
         };
         if let Some(entry) = self.tails.get_mut(&key).and_then(Tail::news) {
-            self.positions.push((key, entry));
+            self.moves.positions.push((key, entry));
         }
         more
     }
@@ -250,7 +251,7 @@ impl Watch {
     }
 
     fn remember(&mut self, key: u64, entry: Entry) {
-        self.positions.push((key, entry.clone()));
+        self.moves.positions.push((key, entry.clone()));
         self.past.insert(key, entry);
     }
 

@@ -83,19 +83,22 @@ impl<P: Unpin> Window<P> {
         self.is_closed = true;
     }
 
-    /// The positions of the oldest batch, once it is taken. `None` if there is none or, when closed, if
-    /// it was not taken. It may be dropped at any time.
-    pub(crate) async fn next(&mut self) -> Option<P> {
+    /// The positions of the oldest batch, once it is taken, and of those behind it that are taken too, in
+    /// order. `None` if there is none or, when closed, if it was not taken. It may be dropped at any time.
+    pub(crate) async fn next(&mut self) -> Option<Vec<P>> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<P>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Vec<P>>> {
         if self.again.as_mut().is_some_and(|again| again.as_mut().poll(context).is_ready()) {
             self.again = None;
         }
         self.poll_attempts(context);
         match self.attempts.front().map(|attempt| &attempt.state) {
-            Some(State::Taken) => Poll::Ready(self.attempts.pop_front().map(|attempt| attempt.positions)),
+            Some(State::Taken) => {
+                let taken = self.attempts.iter().take_while(|attempt| matches!(attempt.state, State::Taken)).count();
+                Poll::Ready(Some(self.attempts.drain(..taken).map(|attempt| attempt.positions).collect()))
+            }
             None => Poll::Ready(None),
             Some(State::Waits) if self.is_closed => Poll::Ready(None),
             Some(_) => Poll::Pending,
@@ -193,8 +196,8 @@ mod tests {
         }
         assert!(!window.is_full());
         let mut order = Vec::new();
-        while let Some(number) = window.next().await {
-            order.push(number);
+        while let Some(numbers) = window.next().await {
+            order.extend(numbers);
         }
         assert_eq!(order, [0, 1, 2, 3]);
         assert_eq!(*taken.lock().unwrap(), [4, 5, 6, 7], "the first offers were withdrawn, and these came in order");
@@ -208,12 +211,14 @@ mod tests {
             window.push(Some(batch()), number);
         }
         window.push(None, 4);
-        for number in 0..5 {
-            assert_eq!(window.next().await, Some(number));
+        let mut order = Vec::new();
+        while let Some(numbers) = window.next().await {
+            order.extend(numbers);
         }
+        assert_eq!(order, [0, 1, 2, 3, 4]);
         // Four were made when they were added, of which only the first was asked.
         assert_eq!(*taken.lock().unwrap(), [4, 5, 6, 7]);
-        assert_eq!((window.next().await, window.len()), (None, 0));
+        assert_eq!(window.len(), 0);
     }
 
     #[tokio::test]
@@ -224,7 +229,7 @@ mod tests {
             window.push(Some(batch()), number);
         }
         window.close();
-        assert_eq!(window.next().await, Some(0));
+        assert_eq!(window.next().await, Some(vec![0]));
         assert_eq!(window.next().await, None);
         assert!(window.is_full());
         assert_eq!(*taken.lock().unwrap(), [0]);

@@ -14,15 +14,15 @@ use futures_util::stream::FuturesUnordered;
 use jiff::tz::TimeZone;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
+use weir_model::Payload;
 use weir_pipeline::health::Board;
-use weir_pipeline::{Intake, Stop};
+use weir_pipeline::{Answer, Intake, Stop};
 
 use super::config::Settings;
 use super::framing::Frame;
 use super::message::{self, Peer};
 use crate::logs::parse::time::Clock;
 use crate::logs::record::Gathered;
-use crate::logs::taken;
 
 /// Most records and bytes of a batch, and how long the first one waits for others.
 const BATCH_RECORDS: usize = 2_000;
@@ -272,5 +272,30 @@ impl Gathering {
             }
             drop(rooms);
         }))
+    }
+}
+
+/// Offers a batch again and again until it is taken; whether it was before the stop. Meanwhile `full`
+/// counts it.
+async fn taken(intake: &Intake, stop: &Stop, full: &AtomicUsize, name: &str, logs: Payload) -> bool {
+    loop {
+        let after = match intake.offer(logs.clone()).await {
+            Answer::Stored => return true,
+            Answer::Refused { records, why } => {
+                // They are counted in the ledger; reading goes on.
+                tracing::warn!("{name}: {records} records are refused: {why}");
+                return true;
+            }
+            Answer::Later { after, .. } => after,
+        };
+        full.fetch_add(1, Ordering::AcqRel);
+        let stopped = tokio::select! {
+            () = stop.wait() => true,
+            () = tokio::time::sleep(after) => false,
+        };
+        full.fetch_sub(1, Ordering::AcqRel);
+        if stopped {
+            return false;
+        }
     }
 }

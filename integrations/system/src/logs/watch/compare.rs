@@ -8,6 +8,7 @@ use super::super::assemble::GUARD_BYTES;
 use super::super::checkpoint::Entry;
 use super::super::glob::Found;
 use super::super::identity::{self, Beginning, FileId, Print, base_name, is_rotated};
+use super::super::tail::Tail;
 
 /// The logs that remembered files are parts of, and when they were there last, unix seconds.
 pub(super) fn logs_of<'a>(files: impl Iterator<Item = &'a Entry>, last_look: u64) -> BTreeMap<PathBuf, u64> {
@@ -35,6 +36,20 @@ pub(super) fn fits(entry: &Entry, file: &File, metadata: &Metadata, beginning: &
         || (!entry.gzip
             && metadata.len() >= entry.offset
             && entry.guard.stands_before(file, entry.offset).unwrap_or(false))
+}
+
+/// Whether what a file holds so far is the beginning of what a followed one holds. `None` = that one is being
+/// truncated, so it cannot be told now.
+pub(super) fn begins_alike(original: &Tail, beginning: &Beginning) -> Option<bool> {
+    let head = original.head();
+    if beginning.bytes.len() >= head.length {
+        return Some(head.begins(&beginning.bytes));
+    }
+    if !is_at(original.id, &original.path) {
+        return Some(false);
+    }
+    let there = identity::open(&original.path).and_then(|file| Beginning::read(&file)).ok()?;
+    head.begins(&there.bytes).then(|| there.bytes.starts_with(&beginning.bytes))
 }
 
 /// Where the last line of a file begins that has no end yet; far from any line end it is the end.

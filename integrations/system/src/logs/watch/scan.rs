@@ -12,7 +12,7 @@ use super::super::glob::Found;
 use super::super::identity::{self, Beginning, FileId, Print, base_name, is_rotated};
 use super::super::record::Gathered;
 use super::super::tail::{PASSED_OVER, Tail};
-use super::compare::{fits, holds_the_same, is_at, is_copy_name, last_line_start, log_of};
+use super::compare::{fits, is_at, last_line_start, log_of};
 use super::{Watch, unix_seconds};
 
 /// How long a renamed file is kept open after its last byte: daemons write into it until they are
@@ -22,12 +22,9 @@ const RENAMED_WAIT: Duration = Duration::from_secs(60);
 /// The same for a deleted one.
 const DELETED_WAIT: Duration = Duration::from_secs(5);
 
-/// How long a copy waits for its original to be truncated or deleted. Then it is nothing but a copy.
-const COPY_WAIT: Duration = Duration::from_secs(60);
-
 /// How far a file's time may lie before the look at its folder and still count as new: file
 /// systems have coarse clocks.
-const CLOCK_SLACK: Duration = Duration::from_secs(2);
+pub(super) const CLOCK_SLACK: Duration = Duration::from_secs(2);
 
 /// In folders with more logs, siblings are looked for only where a log itself gives reason to. Of those
 /// that are not there any more the latest count.
@@ -68,6 +65,19 @@ impl Watch {
         self.resolve_copies(now);
         self.let_go(now, gathered);
         (self.last_scan, self.is_first_scan) = (scan_began, false);
+        self.remember_found(scan_began);
+    }
+
+    /// What was found is remembered before any of it is delivered: whoever starts next takes files that are unknown and
+    /// older than this look for those that it need not read.
+    fn remember_found(&mut self, scan_began: SystemTime) {
+        let of_now = self.tails.iter_mut().filter(|(_, tail)| tail.copy_of.is_none());
+        self.moves.positions.extend(of_now.filter_map(|(key, tail)| Some((*key, tail.news()?))));
+        // What a copy holds is not known before its original is truncated.
+        if self.tails.values().all(|tail| tail.copy_of.is_none()) {
+            let since = scan_began.duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.moves.looked_unix_nano = Some(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+        }
     }
 
     /// Every file that the patterns name, once, however many names and links lead to it.
@@ -93,7 +103,7 @@ impl Watch {
     }
 
     /// Files that were written at this time or later are news.
-    fn before_last_scan(&self) -> SystemTime {
+    pub(super) fn before_last_scan(&self) -> SystemTime {
         self.last_scan.checked_sub(CLOCK_SLACK).unwrap_or(UNIX_EPOCH)
     }
 
@@ -216,7 +226,7 @@ impl Watch {
         empty.find(|(_, entry)| entry.id == id && entry.gone_since == 0).map(|(key, _)| *key)
     }
 
-    fn look_into(&mut self, path: &Path) -> Option<(File, Beginning)> {
+    pub(super) fn look_into(&mut self, path: &Path) -> Option<(File, Beginning)> {
         let look = identity::open(path).and_then(|file| Beginning::read(&file).map(|beginning| (file, beginning)));
         match look {
             Ok(looked) => {
@@ -232,21 +242,22 @@ impl Watch {
 
     /// A file that no inode tells: a copy of a known one, or a new one. `only_since` = new ones
     /// count only if they were written since then.
-    fn admit_unknown(&mut self, found: Found, beginning: &Beginning, only_since: Option<SystemTime>) {
+    pub(super) fn admit_unknown(&mut self, found: Found, beginning: &Beginning, only_since: Option<SystemTime>) {
         if let Some(key) = self.original_in_past(&found, beginning) {
             self.resume(key, found, beginning);
             return;
         }
         let id = FileId::of(&found.metadata);
         if let Some(original) = self.living_original(&found, beginning) {
-            let key = self.new_key();
-            let mut tail = Tail::new(found.path, id, beginning, 0, Print::default(), &self.settings);
-            tail.copy_of = Some((original, Instant::now()));
-            self.tails.insert(key, tail);
+            self.wait_as_copy(found, beginning, original);
             return;
         }
         if let Some(key) = self.empty_in_past(id) {
             self.resume(key, found, beginning);
+            return;
+        }
+        if let Some(original) = self.original_being_copied(&found, beginning) {
+            self.wait_as_copy(found, beginning, original);
             return;
         }
         if only_since.is_some_and(|since| !found.metadata.modified().is_ok_and(|modified| modified >= since)) {
@@ -259,40 +270,16 @@ impl Watch {
         self.tails.insert(key, tail);
     }
 
-    /// Goes on with a file that is known from before.
-    fn resume(&mut self, key: u64, found: Found, beginning: &Beginning) {
-        let Some(entry) = self.past.remove(&key) else { return };
-        let id = FileId::of(&found.metadata);
-        let mut tail = Tail::new(found.path, id, beginning, entry.offset, entry.guard, &self.settings);
-        tail.size = found.metadata.len();
+    /// Goes on with a file that is known from before; at its end if it holds less than was read.
+    pub(super) fn resume(&mut self, key: u64, found: Found, beginning: &Beginning) {
+        let Some(Entry { mut offset, mut guard, .. }) = self.past.remove(&key) else { return };
+        let (id, size) = (FileId::of(&found.metadata), found.metadata.len());
+        if !beginning.is_gzip && size < offset {
+            (offset, guard) = (size, Print::default());
+        }
+        let mut tail = Tail::new(found.path, id, beginning, offset, guard, &self.settings);
+        tail.size = size;
         self.tails.insert(key, tail);
-    }
-
-    /// The file of the past that this one goes on with: at its path with what it held, or, under a
-    /// name that rotation gives, a copy of it.
-    fn original_in_past(&self, found: &Found, beginning: &Beginning) -> Option<u64> {
-        let file = identity::open(&found.path).ok()?;
-        let now = unix_seconds();
-        let is_original = |entry: &Entry| {
-            let replaced = Path::new(&entry.path) == found.path
-                && (entry.gone_since == 0 || now.saturating_sub(entry.gone_since) < CLOCK_SLACK.as_secs());
-            replaced || is_copy_name(&found.path, Path::new(&entry.path))
-        };
-        let candidates = self.past.iter().filter(|(_, entry)| {
-            entry.head.length > 0 && is_original(entry) && fits(entry, &file, &found.metadata, beginning)
-        });
-        candidates.max_by_key(|(_, entry)| entry.offset).map(|(key, _)| *key)
-    }
-
-    /// The followed file that this one is a copy of, as far as beginnings tell.
-    fn living_original(&self, found: &Found, beginning: &Beginning) -> Option<u64> {
-        let original = self.tails.iter().find(|(_, tail)| {
-            tail.copy_of.is_none()
-                && !tail.is_gzip()
-                && is_copy_name(&found.path, &tail.path)
-                && tail.head().begins(&beginning.bytes)
-        });
-        original.map(|(key, _)| *key)
     }
 
     /// Where reading begins in a file that is seen for the first time.
@@ -376,48 +363,6 @@ impl Watch {
             }
             for tail in self.tails.values_mut().filter(|tail| tail.path == path) {
                 (tail.is_listed, tail.unlisted_since) = (false, Instant::now());
-            }
-        }
-    }
-
-    /// Copies whose original was truncated or deleted go on where that one was read to.
-    fn resolve_copies(&mut self, now: Instant) {
-        let waiting: Vec<(u64, u64, Instant)> =
-            self.tails.iter().filter_map(|(key, tail)| tail.copy_of.map(|(of, since)| (*key, of, since))).collect();
-        for (key, original, since) in waiting {
-            let Some(tail) = self.tails.get(&key) else { continue };
-            let (path, id, is_listed) = (tail.path.clone(), tail.id, tail.is_listed);
-            let metadata = path.metadata().ok().filter(|metadata| FileId::of(metadata) == id);
-            let Some((metadata, (_, beginning))) = metadata.and_then(|m| Some((m, self.look_into(&path)?))) else {
-                if !is_listed {
-                    self.tails.remove(&key);
-                }
-                continue;
-            };
-            let found = Found { path, metadata };
-            let is_over = !self.tails.contains_key(&original) || now.saturating_duration_since(since) >= COPY_WAIT;
-            let resumed_as = match self.original_in_past(&found, &beginning) {
-                Some(past_key) => {
-                    self.tails.remove(&key);
-                    self.resume(past_key, found, &beginning);
-                    past_key
-                }
-                None if is_over => {
-                    let offset = match self.tails.get(&original) {
-                        _ if beginning.is_gzip => PASSED_OVER,
-                        Some(original) if holds_the_same(&found, &original.path) => found.metadata.len(),
-                        // It began like another file and went on differently.
-                        _ => 0,
-                    };
-                    let mut tail = Tail::new(found.path, id, &beginning, offset, Print::default(), &self.settings);
-                    tail.size = found.metadata.len();
-                    self.tails.insert(key, tail);
-                    key
-                }
-                None => continue,
-            };
-            if let Some(tail) = self.tails.get_mut(&resumed_as) {
-                tail.is_listed = is_listed;
             }
         }
     }
