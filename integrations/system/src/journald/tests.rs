@@ -116,6 +116,8 @@ impl Journal {
 struct Sink {
     payloads: Arc<Mutex<Vec<Payload>>>,
     is_away: Arc<AtomicBool>,
+    /// When the first entry was tried to be delivered last.
+    first_tried: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Export for Sink {
@@ -130,6 +132,10 @@ impl Export for Sink {
     }
 
     async fn export(&self, delivery: &Delivery) -> Outcome {
+        let has_first = |payload: &Payload| bodies_of(payload).iter().any(|body| body.starts_with("0 "));
+        if delivery.payloads.iter().filter(|payload| payload.signal() == Signal::Logs).any(has_first) {
+            *self.first_tried.lock().unwrap() = Some(Instant::now());
+        }
         if self.is_away.load(Ordering::Acquire) {
             return Outcome::Later { after: Some(Duration::from_millis(20)), why: "away".into() };
         }
@@ -196,13 +202,13 @@ impl Sink {
     }
 
     fn bodies(&self) -> Vec<String> {
-        let mut bodies = Vec::new();
-        for payload in self.payloads.lock().unwrap().iter() {
-            let Ok(Records::Logs(logs)) = payload.records() else { panic!("no logs") };
-            bodies.extend(logs.records.iter().map(|record| logs.common.value_text(record.body)));
-        }
-        bodies
+        self.payloads.lock().unwrap().iter().flat_map(bodies_of).collect()
     }
+}
+
+fn bodies_of(payload: &Payload) -> Vec<String> {
+    let Ok(Records::Logs(logs)) = payload.records() else { panic!("no logs") };
+    logs.records.iter().map(|record| logs.common.value_text(record.body)).collect()
 }
 
 struct Running {
@@ -214,8 +220,9 @@ async fn start(folder: &Path, yaml: &str, sink: &Sink, acknowledge: Acknowledge,
     let control = weir_pipeline::control::Control::default();
     let telemetry = control.telemetry().clone();
     let journald = open(folder, yaml, &telemetry).unwrap();
-    let members =
-        vec![Member::receiver("journald", journald), Member::exporter("sink", ExportOptions::default(), sink.clone())];
+    let (retry_delay, retry_max_delay) = (Duration::from_millis(20).into(), Duration::from_millis(50).into());
+    let options = ExportOptions { retry_delay, retry_max_delay, ..ExportOptions::default() };
+    let members = vec![Member::receiver("journald", journald), Member::exporter("sink", options, sink.clone())];
     let plan = Plan { members, acknowledge, memory_bytes, control, ..Plan::default() };
     let pipeline = Pipeline::start(plan).await.unwrap_or_else(|error| panic!("{error}"));
     Running { pipeline, telemetry }
@@ -260,6 +267,32 @@ async fn entries_arrive_in_order_once_over_clean_restarts_full_queues_and_while_
         running.pipeline.stop().await;
         assert_eq!(sink.ids(), (0..total).collect::<Vec<_>>(), "{acknowledge:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_are_given_back_are_not_overtaken_by_later_ones() {
+    let Some(mut journal) = Journal::new("entries_that_are_given_back") else { return };
+    let sink = Sink::default();
+    sink.is_away.store(true, Ordering::Release);
+    journal.write("a.journal", 10);
+    let running = start(journal.path(), FOLLOW, &sink, Acknowledge::Durable, 1 << 20).await;
+    let since_tried = || sink.first_tried.lock().unwrap().map(|at| at.elapsed());
+    let begun = Instant::now();
+    while since_tried().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nothing is tried");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // A batch of its own, which is given back a while after the first one.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let total = journal.write("a.journal", 10);
+    while since_tried().unwrap() < Duration::from_millis(700) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nothing is given back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    sink.is_away.store(false, Ordering::Release);
+    sink.until(total).await;
+    running.pipeline.stop().await;
+    assert_eq!(sink.ids(), (0..total).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
