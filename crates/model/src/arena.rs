@@ -96,6 +96,11 @@ impl Arena {
         }
     }
 
+    /// Gives back the room that was kept for more text.
+    pub fn shrink_to_fit(&mut self) {
+        self.added.shrink_to_fit();
+    }
+
     /// Bytes held.
     pub fn len(&self) -> usize {
         self.base.len() + self.added.len()

@@ -1,5 +1,6 @@
 //! Batches: what travels through the pipeline.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -189,6 +190,18 @@ impl Payload {
         decoded.as_ref().map_err(Clone::clone)
     }
 
+    /// The records for one use: those that are kept already, else decoded and not kept. For whoever writes
+    /// them into another form and waits with that, so that both are not in memory meanwhile.
+    ///
+    /// # Errors
+    /// As [`Payload::records`].
+    pub fn records_once(&self) -> Result<Cow<'_, Records>, DecodeError> {
+        match (&self.0.wire, self.0.decoded.get()) {
+            (Some(wire), None) => otlp::decode(self.0.signal, wire).map(Cow::Owned),
+            _ => self.records().map(Cow::Borrowed),
+        }
+    }
+
     /// The records, to be changed: moved out where this is the only holder, else copied.
     ///
     /// # Errors
@@ -208,7 +221,7 @@ impl Payload {
     pub fn to_protobuf(&self) -> Result<Bytes, DecodeError> {
         match &self.0.wire {
             Some(Wire { encoding: Encoding::Protobuf, bytes }) => Ok(bytes.clone()),
-            _ => Ok(otlp::encode_protobuf(self.records()?)),
+            _ => Ok(otlp::encode_protobuf(&*self.records_once()?)),
         }
     }
 
@@ -219,7 +232,7 @@ impl Payload {
     pub fn to_json(&self) -> Result<Bytes, DecodeError> {
         match &self.0.wire {
             Some(Wire { encoding: Encoding::Json, bytes }) => Ok(bytes.clone()),
-            _ => Ok(otlp::encode_json(self.records()?)),
+            _ => Ok(otlp::encode_json(&*self.records_once()?)),
         }
     }
 }
@@ -239,5 +252,27 @@ impl Batch {
     /// The same records for another destination, with a part of the receipt.
     pub fn split(&self) -> Batch {
         Batch { origin: self.origin.clone(), payload: self.payload.clone(), receipt: self.receipt.split() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::Value;
+
+    #[test]
+    fn records_for_one_use_are_decoded_and_not_kept_and_what_is_kept_is_not_decoded_again() {
+        let mut logs = Logs::default();
+        let body = Value::String(logs.common.arena.add(b"hello"));
+        logs.records.push(crate::logs::LogRecord { body, ..Default::default() });
+        let decoded = Payload::from_records(Records::Logs(logs));
+        assert!(matches!(decoded.records_once(), Ok(Cow::Borrowed(_))));
+        let wire = Wire { encoding: Encoding::Protobuf, bytes: decoded.to_protobuf().unwrap() };
+        let received = Payload::from_wire(Signal::Logs, wire, 1);
+        assert!(matches!(received.records_once(), Ok(Cow::Owned(records)) if records.len() == 1));
+        assert_eq!(received.to_json().unwrap(), decoded.to_json().unwrap());
+        assert!(received.0.decoded.get().is_none(), "neither was kept");
+        assert_eq!(received.records().unwrap().len(), 1);
+        assert!(matches!(received.records_once(), Ok(Cow::Borrowed(_))));
     }
 }

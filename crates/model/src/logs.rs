@@ -40,3 +40,12 @@ pub struct LogRecord {
     /// Name of the event class, or empty.
     pub event_name: Text,
 }
+
+impl Logs {
+    /// Gives back the room that was kept for more records: a batch that is complete may wait for long.
+    pub fn shrink_to_fit(&mut self) {
+        self.common.arena.shrink_to_fit();
+        self.common.attributes.shrink_to_fit();
+        self.records.shrink_to_fit();
+    }
+}

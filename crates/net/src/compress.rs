@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::memory;
+use crate::pieces::Pieces;
 
 /// The least that is allocated at once.
 const PIECE_BYTES: usize = 4 << 10;
@@ -58,6 +59,17 @@ impl Compression {
                 Ok(encoder.finish()?.into())
             }
             Compression::Zstd => Ok(zstd::bulk::compress(&body, 1)?.into()),
+        }
+    }
+
+    /// The body, compressed; what is not stays in its pieces.
+    ///
+    /// # Errors
+    /// As [`Compression::compress`].
+    pub fn compress_pieces(self, body: Pieces) -> io::Result<Pieces> {
+        match self {
+            Compression::None => Ok(body),
+            Compression::Gzip | Compression::Zstd => self.compress(body.whole()).map(Pieces::from),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod compress;
 mod connection;
 mod linger;
 pub mod memory;
+mod pieces;
 pub mod serve;
 
 pub use answer_note::AnswerNote;
@@ -17,4 +18,5 @@ pub use class::{StatusClass, retry_after};
 pub use client::{Answer, Client, HttpOptions, TransportError, TransportKind};
 pub use compress::Compression;
 pub use memory::{MemoryBudget, Reservation};
+pub use pieces::Pieces;
 pub use serve::{ListenError, bind, serve};

@@ -111,9 +111,11 @@ impl Format {
     fn lines(self, delivery: &Delivery) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
         let mut lines = Vec::new();
         if self == Format::Json {
-            for record in readable::all(&readable::decode(delivery)?) {
-                serde_json::to_writer(&mut lines, &record)?;
-                lines.push(b'\n');
+            for payload in &delivery.payloads {
+                for record in readable::of(&*payload.records_once()?) {
+                    serde_json::to_writer(&mut lines, &record)?;
+                    lines.push(b'\n');
+                }
             }
             return Ok(lines);
         }

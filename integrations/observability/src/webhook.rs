@@ -291,10 +291,7 @@ impl Export for Webhook {
     }
 
     async fn export(&self, delivery: &Delivery) -> Outcome {
-        let source = match Source::new(delivery) {
-            Ok(source) => source,
-            Err(why) => return Outcome::Never { why },
-        };
+        let source = Source::new(delivery);
         let progresses = lock(&self.progress).of(delivery.id, self.targets.len());
         let attempts = self.targets.iter().enumerate().filter(|(_, target)| target.takes(delivery.signal));
         let attempts = attempts.map(|(at, target)| {

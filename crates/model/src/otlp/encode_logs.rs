@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::encode_common::{Containers, any_value, attributes};
 use super::writer::Writer;
-use crate::common::{Common, Value};
+use crate::common::{Attribute, Attributes, Common, Value};
 use crate::logs::{LogRecord, Logs};
 
 /// Depth of a record, counted as in [`super::encode_common`].
@@ -14,7 +14,8 @@ pub(crate) const RECORD_DEPTH: u32 = 3;
 pub(crate) fn encode(logs: &Logs) -> Bytes {
     let common = &logs.common;
     // A guess that fits most: text once, and some bytes of keys and lengths around it.
-    let mut out = Writer::with_capacity(common.arena.len() + 8 * common.attributes.len() + 80 * logs.records.len());
+    let once = common.arena.len() + 8 * common.attributes.len() + 80 * logs.records.len();
+    let mut out = Writer::with_capacity(once + repeated_bytes(logs));
     let mut containers = Containers::new(common);
     for log in logs.records.iter().rev() {
         containers.enter(&mut out, log.scope);
@@ -22,6 +23,29 @@ pub(crate) fn encode(logs: &Logs) -> Bytes {
     }
     containers.finish(&mut out);
     out.finish()
+}
+
+/// Bytes of the attributes that records share with the one before: they are written again for each.
+fn repeated_bytes(logs: &Logs) -> usize {
+    let (mut shared, mut bytes, mut repeated) = (Attributes::EMPTY, 0, 0_usize);
+    for record in &logs.records {
+        if record.attributes == shared {
+            repeated = repeated.saturating_add(bytes);
+        } else {
+            shared = record.attributes;
+            bytes = logs.common.list(shared).iter().map(attribute_bytes).sum();
+        }
+    }
+    repeated
+}
+
+/// About what an attribute takes; nested values are counted as if they were short.
+fn attribute_bytes(attribute: &Attribute) -> usize {
+    let value = match attribute.value {
+        Value::String(text) | Value::Bytes(text) => text.len(),
+        _ => 8,
+    };
+    attribute.key.len() + value + 12
 }
 
 fn record(out: &mut Writer, common: &Common, record: &LogRecord) {

@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 use super::reader::WireType;
 
+/// What a finished buffer may leave empty: one part in so many of what is in it.
+const LARGEST_WASTE: usize = 4;
+
 /// A buffer that fills from its end.
 pub(crate) struct Writer {
     buffer: Vec<u8>,
@@ -25,8 +28,12 @@ impl Writer {
         Self { buffer: vec![0; bytes], at: bytes }
     }
 
-    /// What was written.
+    /// What was written, in a buffer of its own if much of this one is left empty: it may wait for long.
     pub(crate) fn finish(self) -> Bytes {
+        let written = self.buffer.get(self.at..).unwrap_or_default();
+        if self.at > written.len() / LARGEST_WASTE {
+            return Bytes::copy_from_slice(written);
+        }
         Bytes::from(self.buffer).slice(self.at..)
     }
 
@@ -221,6 +228,17 @@ mod tests {
         // The example of the protobuf guide, `08 96 01`, inside a message of 306 bytes.
         assert_eq!(bytes.get(..8).unwrap(), [0x1a, 0xb2, 0x02, 0x08, 0x96, 0x01, 0x12, 0xac]);
         assert_eq!(bytes.len(), 309);
+    }
+
+    #[test]
+    fn what_was_written_holds_little_more_memory_than_it_needs() {
+        for room in [1000, 1200, 1300, 100_000] {
+            let mut out = Writer::with_capacity(room);
+            out.raw(&[7; 1000]);
+            let bytes = Vec::from(out.finish());
+            assert_eq!(bytes, [7; 1000]);
+            assert!(bytes.capacity() <= 1250, "{room} bytes of room became {}", bytes.capacity());
+        }
     }
 
     #[test]

@@ -1,15 +1,11 @@
 //! Unary gRPC calls of a client, over the HTTP client that the other exporters use too: the same
 //! TLS options and proxy, and messages that are sent without being copied.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use weir_net::compress::DecompressError;
-use weir_net::{Client, Compression, HttpOptions, TransportError, TransportKind, answer_note};
+use weir_net::{Client, Compression, HttpOptions, Pieces, TransportError, TransportKind, answer_note};
 use weir_pipeline::Fault;
 
 use super::grpc::{self, FrameError};
@@ -61,10 +57,10 @@ impl Channel {
                 vec![whole.map_err(|error| other(format!("the request cannot be compressed: {error}")))?]
             }
         };
-        let body = Pieces::message(pieces, compression != Compression::None).ok_or_else(|| {
+        let body = message(pieces, compression != Compression::None).ok_or_else(|| {
             other("the request is larger than the 4 GiB that gRPC can carry; lower `batch_bytes`".to_owned())
         })?;
-        let mut request = http::Request::new(reqwest::Body::wrap(body));
+        let mut request = http::Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.as_str().parse().map_err(|_| other("the address is not one of HTTP".to_owned()))?;
         *request.headers_mut() = headers;
@@ -111,39 +107,10 @@ fn too_large() -> TransportError {
     TransportError { kind: TransportKind::TooLarge, message }
 }
 
-/// The body of a call: a prefix and the pieces of a message, each sent as it is.
-#[derive(Debug)]
-struct Pieces {
-    rest: VecDeque<Bytes>,
-}
-
-impl Pieces {
-    fn message(pieces: Vec<Bytes>, compressed: bool) -> Option<Self> {
-        let prefix = grpc::prefix(pieces.iter().map(Bytes::len).sum(), compressed)?;
-        let mut rest: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-        rest.push_front(prefix);
-        Some(Self { rest })
-    }
-}
-
-impl http_body::Body for Pieces {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(self.rest.pop_front().map(|piece| Ok(http_body::Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        http_body::SizeHint::with_exact(self.rest.iter().map(|piece| piece.len() as u64).sum())
-    }
+/// The body of a call: a prefix and the pieces of a message.
+fn message(pieces: Vec<Bytes>, compressed: bool) -> Option<Pieces> {
+    let prefix = grpc::prefix(pieces.iter().map(Bytes::len).sum(), compressed)?;
+    Some(Pieces::new(std::iter::once(prefix).chain(pieces)))
 }
 
 fn place(url: &reqwest::Url) -> String {

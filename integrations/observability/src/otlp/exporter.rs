@@ -17,7 +17,7 @@ use serde::Deserialize;
 use weir_config::{Endpoint, Secret};
 use weir_model::metrics::Temporality;
 use weir_model::{DecodeError, Encoding, Payload, Signal, otlp};
-use weir_net::{Answer, Client, Compression, HttpOptions, TransportError};
+use weir_net::{Answer, Client, Compression, HttpOptions, Pieces, TransportError};
 use weir_pipeline::{About, Context, Delivery, Export, Fault, FaultKind, Kind, Outcome, Takes};
 
 use super::channel::{CallAnswer, Channel};
@@ -305,13 +305,11 @@ impl Otlp {
         }
     }
 
-    fn http_request(&self, target: &Target, pieces: Vec<Bytes>) -> Result<http::Request<Bytes>, String> {
-        let whole = match <[Bytes; 1]>::try_from(pieces) {
-            Ok([only]) => only,
-            Err(pieces) => pieces.concat().into(),
-        };
-        let body =
-            self.compression.compress(whole).map_err(|error| format!("the request cannot be compressed: {error}"))?;
+    fn http_request(&self, target: &Target, pieces: Vec<Bytes>) -> Result<http::Request<Pieces>, String> {
+        let body = self
+            .compression
+            .compress_pieces(Pieces::new(pieces))
+            .map_err(|error| format!("the request cannot be compressed: {error}"))?;
         let mut request = http::Request::new(body);
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() =

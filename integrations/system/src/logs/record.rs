@@ -85,6 +85,7 @@ impl Gathered {
     /// The batch, if there are records. Those of one resource are neighbours and in order.
     pub fn finish(mut self) -> Option<Payload> {
         self.logs.records.sort_by_key(|record| record.scope);
+        self.logs.shrink_to_fit();
         (!self.logs.records.is_empty()).then(|| Payload::from_records(Records::Logs(self.logs)))
     }
 
