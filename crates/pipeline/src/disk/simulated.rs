@@ -220,6 +220,12 @@ impl SimulatedDisk {
         (world.crash_at, world.is_crashed) = (None, false);
     }
 
+    /// The process starts again after it was killed: what it wrote is there, synced or not.
+    pub fn restart_process(&self) {
+        let mut world = self.world();
+        (world.crash_at, world.is_crashed) = (None, false);
+    }
+
     /// Looks at the disk without faults and without coming closer to the crash.
     pub fn quietly<T>(&self, look: impl FnOnce() -> T) -> T {
         let before = {

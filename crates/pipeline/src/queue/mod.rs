@@ -141,9 +141,9 @@ pub trait Queue: Send + Sync {
     /// all others.
     fn give_back(&self, taken: Taken);
 
-    /// At most so many settled records may be taken again after a crash, besides those under way: beyond
-    /// them nothing is given until what was settled is noted on the disk. Behind a request that is stuck it
-    /// does not hold, for others must go on. Nothing of a queue in memory is there after a crash.
+    /// At most so many records may be given again after the end of the process, those under way included:
+    /// beyond them nothing is given until what was settled is written down. Only what cannot be written,
+    /// because the disk is full or fails, may come again beside them. Of a queue in memory nothing does.
     fn bound_repeats(&self, _records: u64) {}
 
     /// Takes no more; what waits can still be taken.

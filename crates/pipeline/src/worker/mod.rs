@@ -42,10 +42,6 @@ const LETS_END: Duration = Duration::from_secs(5);
 /// Series that the temporality conversion of one exporter remembers.
 const CONVERTED_SERIES: usize = 500_000;
 
-/// Records that may come twice after a crash besides those under way, where fewer would cost a sync for
-/// every few of them.
-const LEAST_REPEATS: u64 = 1024;
-
 /// Runs one exporter.
 pub struct Worker {
     /// Its instance name.
@@ -188,8 +184,7 @@ impl Runner {
             Temporality::Unspecified => None,
             wanted => Some(Mutex::new(Converter::new(wanted, CONVERTED_SERIES))),
         };
-        let window = (worker.options.batch_size.max(1) as u64).saturating_mul(most as u64);
-        worker.queue.bound_repeats(window.max(LEAST_REPEATS));
+        worker.queue.bound_repeats((worker.options.batch_size.max(1) as u64).saturating_mul(most as u64));
         let (slots, gate) = (Slots::new(most, worker.attempts.clone()), Gate::new(worker.attempts.clone()));
         Self { worker, slots, gate, converter, unkept: AtomicUsize::new(0) }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::disk::Disk;
 use crate::ledger::{Account, Ledger, Reason, Row, Settled, Tally, Totals};
 use crate::memory_budget::Reservation;
 use crate::queue::durable::cipher::{self, KeyId};
-use crate::queue::durable::options::DiskQueueOptions;
+use crate::queue::durable::options::{DiskQueueOptions, SyncPolicy};
 use crate::queue::durable::reader::Reader;
 use crate::queue::durable::record::{self, Place};
 use crate::queue::durable::segment;
@@ -112,7 +112,11 @@ impl Core {
         }
         options.bound_segments();
         let next_number = found.segments.last().map_or(1, |newest| newest.number.saturating_add(1));
-        let (state, report) = recovered(found, &ledger, exporter, next_number);
+        let is_synced = options.sync == SyncPolicy::Never || is_cursor_synced(&*disk, &folder, &found);
+        let (mut state, report) = recovered(found, &ledger, exporter, next_number);
+        if !is_synced {
+            (state.noted_cursor, state.noted_ranges) = Default::default();
+        }
         if let Some(shared) = &options.shared {
             shared.change(0, state.disk_bytes());
         }
@@ -311,9 +315,9 @@ impl Core {
 
     fn settle(&self, sequence: u64, verdict: Verdict, settled: Settled) {
         let mut state = self.state();
-        let was_behind = state.cursor() != state.written_cursor;
+        let was_behind = state.is_behind();
         state.settle(sequence, verdict, settled);
-        let is_behind = state.cursor() != state.written_cursor;
+        let is_behind = state.is_behind();
         drop(state);
         if verdict == Verdict::Retry {
             self.changed.notify_one();
@@ -326,9 +330,7 @@ impl Core {
 
     /// What the cursor has to carry now, and what of it never stood in the queue.
     pub fn sums(&self, state: &State) -> (Sums, Vec<Aside>) {
-        let mut sums = Sums { rows: state.outcomes.totals.clone(), released: state.outcomes.released.clone() };
-        // What the cursor has passed needs no name.
-        sums.released.pass(state.cursor());
+        let mut sums = Sums { rows: state.totals.clone(), settled: state.settled_ranges() };
         let mut asides = Vec::new();
         for (origin, signal, row) in self.ledger.rows_of(&self.exporter) {
             let totals = row.aside();
@@ -375,6 +377,18 @@ impl Drop for Core {
     }
 }
 
+/// A process that was killed may have written the cursor and never synced it: nothing may be removed on its
+/// word before that is done. Whether it is.
+fn is_cursor_synced(disk: &dyn Disk, folder: &Path, found: &Survey) -> bool {
+    let Some(number) = found.cursor_segment else { return true };
+    let path = segment::path(folder, number);
+    let synced = disk.open(&path).and_then(|file| file.sync()).and_then(|()| disk.sync_folder(folder));
+    if let Err(error) = &synced {
+        tracing::warn!(segment = %path.display(), %error, "cannot sync how far a queue is settled; it is noted anew");
+    }
+    synced.is_ok()
+}
+
 /// What a queue knows after its folder was looked at.
 fn recovered(found: Survey, ledger: &Ledger, exporter: &Arc<str>, next_number: u64) -> (State, OpenReport) {
     let waiting = found.waiting();
@@ -382,24 +396,27 @@ fn recovered(found: Survey, ledger: &Ledger, exporter: &Arc<str>, next_number: u
     restore(&found, &waiting, ledger, exporter);
     let mut state = State {
         read_until: found.cursor,
-        written_cursor: found.cursor,
+        noted_cursor: found.cursor,
         cursor_segment: found.cursor_segment,
         read_ms: found.oldest_ms().unwrap_or_default(),
         ..State::default()
     };
     let sums = found.sums.unwrap_or_default();
-    (state.outcomes.totals, state.outcomes.released) = (sums.rows, sums.released);
-    state.written_released = state.outcomes.released.clone();
+    (state.totals, state.settled_before) = (sums.rows, sums.settled);
+    state.noted_ranges = state.settled_before.clone();
     // A number for each segment's entries of its own, so that those of a segment that could not be
     // read this time are not given again: none holds 2^24 entries.
     state.next_sequence = found.cursor.max(next_number.saturating_mul(1 << 24));
+    if let Some((_, last)) = state.settled_before.iter().next_back() {
+        state.next_sequence = state.next_sequence.max(last.saturating_add(1));
+    }
     for survey in found.segments {
         let mut segment = Segment::new(survey.number);
         let last = survey.sequences.map_or(0, |(_, last)| last.saturating_add(1));
         state.next_sequence = state.next_sequence.max(last);
         (segment.end, segment.file_bytes) = (survey.end, survey.end);
-        // Of a released one nothing counts.
-        let sequences = survey.sequences.filter(|(_, last)| !state.outcomes.released.contains(*last));
+        // Of one that is settled behind the cursor nothing counts.
+        let sequences = survey.sequences.filter(|(first, last)| !state.settled_before.covers(*first, *last));
         (segment.sequences, segment.damaged, segment.is_sealed) = (sequences, survey.damaged, true);
         segment.newest_ms = survey.newest_ms.unwrap_or(i64::MIN);
         for found in &survey.waiting {
@@ -409,6 +426,10 @@ fn recovered(found: Survey, ledger: &Ledger, exporter: &Arc<str>, next_number: u
         let first = survey.first_waiting.map(|offset| Place { segment: survey.number, offset });
         state.read_at = state.read_at.or(first);
         state.segments.push_back(segment);
+    }
+    if state.read_at.is_none() && !state.settled_before.is_empty() {
+        // What the cursor stands at is gone.
+        state.read_until = state.next_sequence;
     }
     let (damage, segments, bytes) = (found.damage, state.segments.len(), state.disk_bytes());
     (state, OpenReport { waiting, damage, segments, bytes, begins_anew })

@@ -80,8 +80,8 @@ pub fn export(
         let (_, Some(mut scan)) = survey::open(disk, folder, number, end, PAYLOADS_CHUNK_BYTES)? else { continue };
         while let Some(next) = scan.find() {
             let Found::Entry(entry) = next else { continue };
-            let is_released = found.sums.as_ref().is_some_and(|sums| sums.released.contains(entry.sequence));
-            if entry.sequence < floor || is_released {
+            let is_settled = found.sums.as_ref().is_some_and(|sums| sums.settled.contains(entry.sequence));
+            if entry.sequence < floor || is_settled {
                 continue;
             }
             let stored = scan.stored(&entry);

@@ -1,34 +1,41 @@
 //! The queue on disk: a log in segments, behind which a batch is safe from crashes.
 //!
 //! - [`record`], [`segment`]: the bytes of the log; [`cipher`]: their encryption
-//! - [`survey`]: what a folder holds; [`core`]: opening one
-//! - [`state`]: what waits, what is under way, what is settled; [`totals`], [`released`]: what the cursor
+//! - [`survey`]: what a folder holds; [`summary`]: what a segment says of itself; [`core`]: opening one
+//! - [`state`]: what waits, what is under way, what is settled; [`totals`], [`ranges`]: what the cursor
 //!   says of that
-//! - [`writer`]: groups of entries, one write and one sync each; [`room`]: what may be removed, or must
+//! - [`writer`]: groups of entries, one write and one sync each; [`active`]: the segment they go to; [`room`]: what may be removed, or must
 //! - [`reader`]: what did not stay in memory
 //! - [`inspect`]: for people
 //!
 //! **What it promises.** A source hears "delivered" after its batch was synced (`sync: never`: after it
 //! was written). From then on the batch is found at every opening until the exporter has settled it,
 //! it was dropped by a configured bound and counted, or the disk lost it, which is counted and logged.
-//! Entries leave in the order in which they came. After a crash those are delivered again that were
-//! settled behind the oldest one under way, and those settled within the last `cursor_interval`.
+//! Entries leave in the order in which they came.
+//!
+//! **What comes again.** The cursor says what is settled, also behind an entry that is still under way. It
+//! is written before more is given than [`Queue::bound_repeats`] allows, and what was written survives the
+//! end of the process: then at most so many records come again, those under way included. It is synced
+//! every `cursor_interval`, with every group of entries, and before as many again are settled: what was
+//! settled since comes again after the end of the machine.
 //!
 //! **What a receipt of a taken entry means.** Delivered or refused: done. Retry: it is taken again, or,
 //! if the queue is closed, found at the next opening. So whoever drops an entry on purpose and counts it
 //! settles it as delivered.
 
+mod active;
 mod cipher;
 mod core;
 mod inspect;
 mod options;
+mod ranges;
 mod reader;
 mod record;
-mod released;
 mod room;
 mod segment;
 mod shortage;
 mod state;
+mod summary;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -49,7 +56,7 @@ use crate::ledger::{Ledger, Reason};
 use crate::options::WhenFull;
 use crate::queue::durable::core::Core;
 use crate::queue::durable::shortage::Shortage;
-use crate::queue::durable::state::Front;
+use crate::queue::durable::state::{Front, Repeats};
 use crate::queue::durable::writer::Wrote;
 use crate::queue::{Entry, Queue, QueueKind, QueueStatus, TakeLimits, Taken};
 
@@ -58,6 +65,10 @@ pub use core::OpenReport;
 pub use inspect::{Exported, export, inspect, ledger_rows, verify};
 pub use options::{DiskQueueOptions, SharedQuota, SyncPolicy};
 pub use survey::{Damage, Found, OpenError, SegmentSurvey, Survey};
+
+/// Records that may come again after the end of the machine besides those under way, where fewer would
+/// cost a sync for every few of them.
+const LEAST_REPEATS_AFTER_CRASH: u64 = 1024;
 
 /// How long a queue waits before it reads again where the system had no file to give.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -194,7 +205,8 @@ impl Queue for DiskQueue {
     }
 
     fn bound_repeats(&self, records: u64) {
-        self.core.state().most_unnoted_records = Some(records.max(1));
+        let after_crash = records.max(LEAST_REPEATS_AFTER_CRASH);
+        self.core.state().repeats = Some(Repeats { after_kill: records.max(1), after_crash });
     }
 
     fn close(&self) {

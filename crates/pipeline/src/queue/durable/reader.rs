@@ -118,7 +118,7 @@ impl Core {
         while records < limits.records && bytes < limits.bytes {
             match scan.find() {
                 None => break,
-                Some(Found::Cursor(..)) => {}
+                Some(Found::Cursor(..) | Found::Summary) => {}
                 Some(Found::Damage { offset, bytes, .. }) => {
                     let segment = segment::path(&self.folder, scan.place().segment);
                     tracing::error!(segment = %segment.display(), offset, bytes, "damaged: these bytes of a queue are passed over");
@@ -148,7 +148,7 @@ impl Core {
         let mut has_come = false;
         for Read { header, payload, reservation } in found {
             // Found twice, dropped meanwhile, or settled before the queue was opened.
-            if header.sequence < state.read_until || state.outcomes.released.contains(header.sequence) {
+            if header.sequence < state.read_until || state.settled_before.contains(header.sequence) {
                 continue;
             }
             let Some(segment) = state.segment(header.place.segment) else { continue };
@@ -168,7 +168,7 @@ impl Core {
                     state.read_until = header.sequence + 1;
                     let totals = Totals::dropped(records, Reason::Unreadable);
                     let key = (header.origin.clone(), header.signal);
-                    state.settled(header.sequence, header.place.segment, key, &totals);
+                    state.add_settled(key, &totals);
                     self.report_lost(&mut state, header.place, records);
                 }
             }
@@ -209,10 +209,8 @@ impl Core {
                 }
                 None => {
                     row.drop_queued(records, Reason::Unreadable);
-                    state.under_way.remove(&sequence);
-                    state.returned.remove(&sequence);
-                    let totals = Totals::dropped(records, Reason::Unreadable);
-                    state.settled(sequence, place.segment, (origin, signal), &totals);
+                    state.leave(sequence);
+                    state.add_settled((origin, signal), &Totals::dropped(records, Reason::Unreadable));
                     self.report_lost(&mut state, place, records);
                 }
             }

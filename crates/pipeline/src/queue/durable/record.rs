@@ -9,7 +9,7 @@
 //! 24  time queued           i64   unix milliseconds
 //! 32  records               u32
 //! 36  length of the origin  u16
-//! 38  kind                  u8    signal, encoding, encrypted; or a cursor
+//! 38  kind                  u8    signal, encoding, encrypted; or a cursor; or a summary
 //! 39  reserved              u8    0
 //! ```
 //!
@@ -17,9 +17,11 @@
 //! costs this record alone and a flipped bit in a length is not believed. Number and offset below
 //! that CRC keep text that a sender chose, and old blocks of a disk, from passing for a record.
 //!
-//! The payload of a cursor is what [`super::totals`] says.
+//! The payload of a cursor is what [`super::totals`] says, that of a summary what [`super::summary`] does.
 
 use weir_model::{Encoding, Signal};
+
+use crate::queue::durable::totals::signal_byte;
 
 /// How a record begins.
 pub const MARKER: [u8; 4] = [0xf6, b'W', b'q', 0xa5];
@@ -27,6 +29,7 @@ pub const MARKER: [u8; 4] = [0xf6, b'W', b'q', 0xa5];
 pub const HEADER_BYTES: usize = 40;
 
 const CURSOR: u8 = 0x80;
+const SUMMARY: u8 = 0x81;
 const ENCRYPTED: u8 = 0x08;
 const JSON: u8 = 0x04;
 const SIGNAL: u8 = 0x03;
@@ -45,6 +48,8 @@ pub struct Place {
 pub enum Kind {
     /// How far the queue was settled when the record was written.
     Cursor,
+    /// What stands in the segment that it ends.
+    Summary,
     /// An entry.
     Entry {
         /// Its signal.
@@ -60,12 +65,9 @@ impl Kind {
     fn to_byte(self) -> u8 {
         match self {
             Kind::Cursor => CURSOR,
+            Kind::Summary => SUMMARY,
             Kind::Entry { signal, encoding, is_encrypted } => {
-                let signal = match signal {
-                    Signal::Metrics => 0,
-                    Signal::Logs => 1,
-                    Signal::Traces => 2,
-                };
+                let signal = signal_byte(signal);
                 let encoding = if encoding == Encoding::Json { JSON } else { 0 };
                 signal | encoding | if is_encrypted { ENCRYPTED } else { 0 }
             }
@@ -73,15 +75,12 @@ impl Kind {
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
-        if byte == CURSOR {
-            return Some(Kind::Cursor);
+        match byte {
+            CURSOR => return Some(Kind::Cursor),
+            SUMMARY => return Some(Kind::Summary),
+            _ => {}
         }
-        let signal = match byte & SIGNAL {
-            0 => Signal::Metrics,
-            1 => Signal::Logs,
-            2 => Signal::Traces,
-            _ => return None,
-        };
+        let signal = Signal::ALL.into_iter().find(|signal| signal_byte(*signal) == byte & SIGNAL)?;
         let encoding = if byte & JSON == 0 { Encoding::Protobuf } else { Encoding::Json };
         let is_known = byte & !(SIGNAL | JSON | ENCRYPTED) == 0;
         is_known.then_some(Kind::Entry { signal, encoding, is_encrypted: byte & ENCRYPTED != 0 })
@@ -108,12 +107,12 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// The header of a cursor that carries these bytes.
-    pub fn cursor(sequence: u64, now_ms: i64, payload: &[u8]) -> Header<'static> {
+    /// The header of a record that is the queue's own, a cursor or a summary, with this payload.
+    pub fn own(kind: Kind, sequence: u64, queued_ms: i64, payload: &[u8]) -> Header<'static> {
         Header {
-            kind: Kind::Cursor,
+            kind,
             sequence,
-            queued_ms: now_ms,
+            queued_ms,
             records: 0,
             origin: "",
             // A hundred bytes for each of a few rows.
@@ -229,7 +228,7 @@ mod tests {
     #[test]
     fn a_header_comes_back_as_written_and_nowhere_else() {
         let place = Place { segment: 3, offset: 99 };
-        for header in [header(), Header::cursor(12, 34, b"sums")] {
+        for header in [header(), Header::own(Kind::Cursor, 12, 34, b"sums")] {
             let mut bytes = b"before".to_vec();
             header.write(&mut bytes, place);
             let bytes = &bytes[6..];

@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use crate::ledger::Reason;
 use crate::options::WhenFull;
+use crate::queue::durable::active::Active;
 use crate::queue::durable::core::Core;
 use crate::queue::durable::record::Place;
 use crate::queue::durable::segment::{self, BEGINNING_BYTES};
 use crate::queue::durable::shortage::Shortage;
-use crate::queue::durable::writer::{Active, LOOK_AROUND, Writer, is_full};
+use crate::queue::durable::state::{Awaited, Mark};
+use crate::queue::durable::writer::{LOOK_AROUND, Writer, is_full};
 
 impl Core {
     /// Makes room for so many bytes by removing what can be removed.
@@ -22,10 +24,11 @@ impl Core {
             self.remove_noted();
             let state = self.state();
             let (is_settled, used) = (state.is_settled(), state.disk_bytes());
+            let awaits_note = state.awaits_note();
             drop(state);
-            let has_entries = writer.active.as_ref().is_some_and(|active| active.has_entries);
+            let has_entries = writer.active.as_ref().is_some_and(|active| active.summary.is_some());
             // What is larger than the bound goes through alone.
-            let is_alone = is_settled && !has_entries;
+            let is_alone = is_settled && !has_entries && !awaits_note;
             let fits = used.saturating_add(bytes) <= options.limit_bytes || is_alone;
             let fits_all = options
                 .shared
@@ -40,7 +43,7 @@ impl Core {
             } else {
                 return Ok(());
             };
-            if self.release_settled(writer) {
+            if self.note_settled(writer) {
                 continue;
             }
             if is_settled && has_entries {
@@ -51,9 +54,9 @@ impl Core {
         }
     }
 
-    /// Notes the cursor if that releases segments. Whether there is more to remove, or less left.
-    fn release_settled(&self, writer: &mut Writer) -> bool {
-        if !self.state().release_segments() {
+    /// Notes the cursor if segments can be removed then. Whether there is more to remove, or less left.
+    fn note_settled(&self, writer: &mut Writer) -> bool {
+        if !self.state().awaits_note() {
             return false;
         }
         match self.note(writer) {
@@ -66,8 +69,6 @@ impl Core {
     /// Not even a cursor has room: what is removed before it is noted makes it. Whether anything was.
     fn remove_unnoted(&self, writer: &mut Writer) -> bool {
         let before = self.state().segments.len();
-        // The cursor that is noted then has to say what became of what is removed behind it.
-        self.state().release_segments();
         self.remove_settled();
         let is_less = self.state().segments.len() < before;
         if is_less {
@@ -77,12 +78,12 @@ impl Core {
         is_less
     }
 
-    /// Writes the cursor for its own sake.
+    /// Writes the cursor for its own sake, and syncs it.
     ///
     /// # Errors
     /// Those of the disk; it is logged.
     pub fn note(&self, writer: &mut Writer) -> io::Result<()> {
-        let noted = self.write(writer, &[], BEGINNING_BYTES as u64);
+        let noted = self.write(writer, &[], BEGINNING_BYTES as u64, Awaited::Noted);
         if let Err(error) = &noted {
             writer.cursor_written = Instant::now();
             // A full disk is said by whoever waits for room, once.
@@ -152,37 +153,45 @@ impl Core {
         if options.budget.as_ref().is_some_and(|budget| budget.is_short()) {
             self.shrink_head();
         }
-        let (is_behind, is_settled, is_awaited) = {
+        let (is_behind, is_settled, awaited) = {
             let mut state = self.state();
-            let is_awaited = std::mem::take(&mut state.is_note_awaited);
             // The next entry finds out whether there is room again.
             if state.pending.is_empty() {
                 state.is_short = None;
             }
-            (state.cursor() != state.written_cursor || state.is_ahead, state.is_settled(), is_awaited)
+            (state.is_behind(), state.is_settled(), state.awaited)
         };
         let pause = writer.cursor_written.elapsed();
-        let is_due = is_behind && (must || is_awaited || pause >= options.cursor_interval);
-        let mut noted = Ok(());
+        let is_due = is_behind && (must || awaited == Some(Awaited::Noted) || pause >= options.cursor_interval);
+        let (mut noted, mut has_failed) = (Ok(()), false);
         if is_due || ((must || pause >= LOOK_AROUND) && self.has_asides()) {
             let is_long = |active: &Active| active.length > options.segment_bytes / 4;
             if is_settled && writer.active.as_ref().is_some_and(is_long) {
                 self.seal(&mut writer, 0);
             }
             noted = self.note(&mut writer);
+            has_failed = noted.is_err();
             if noted.as_ref().is_err_and(is_full) && self.remove_unnoted(&mut writer) {
                 noted = Ok(());
             }
+        } else if awaited.is_some() {
+            noted = self.write(&mut writer, &[], BEGINNING_BYTES as u64, Awaited::Written).map(drop);
+            has_failed = noted.is_err();
         }
-        if is_awaited {
-            if !is_due || noted.is_err() {
-                // Behind a stuck request, or on a full disk, there is nothing to wait for.
-                self.state().unnoted_records = 0;
-            }
-            self.changed.notify_one();
+        if has_failed {
+            self.give_up_noting();
         }
         self.remove_noted();
         noted
+    }
+
+    /// Where nothing can be written, nobody waits for it: more comes again after a crash.
+    fn give_up_noting(&self) {
+        let mut state = self.state();
+        (state.written, state.noted) = (state.settled, Mark { records: state.settled.records, ..state.noted });
+        if state.awaited.take().is_some() {
+            self.changed.notify_one();
+        }
     }
 
     /// Removes the segments that nobody needs any more, after a crash either. Should they be there again

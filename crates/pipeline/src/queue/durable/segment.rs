@@ -133,6 +133,8 @@ pub enum Found {
     Entry(EntryHeader),
     /// How far the queue was settled, and the bytes that say what became of the records before.
     Cursor(u64, Bytes),
+    /// What stood before in this segment, which ends here.
+    Summary,
     /// Bytes that are no record.
     Damage {
         /// Where they begin.
@@ -254,16 +256,22 @@ impl Scan {
         if end > self.end {
             return Attempt::Unfinished;
         }
-        let Kind::Entry { signal, encoding, is_encrypted } = header.kind else {
-            let (sequence, crc, length) = (header.sequence, header.payload_crc, header.payload_bytes as usize);
-            return match self.view(payload_at, length) {
-                Ok(sums) if sums.len() == length && crc32c::crc32c(&sums) == crc => {
-                    Attempt::Whole(Found::Cursor(sequence, sums), end)
-                }
-                // The last one of a write that was never finished, or a damaged one: the one before counts.
-                _ if end == self.end => Attempt::Unfinished,
-                _ => Attempt::Wrong,
-            };
+        let (signal, encoding, is_encrypted) = match header.kind {
+            Kind::Entry { signal, encoding, is_encrypted } => (signal, encoding, is_encrypted),
+            Kind::Cursor | Kind::Summary => {
+                let (kind, sequence, crc) = (header.kind, header.sequence, header.payload_crc);
+                let length = header.payload_bytes as usize;
+                return match self.view(payload_at, length) {
+                    Ok(payload) if payload.len() == length && crc32c::crc32c(&payload) == crc => {
+                        let is_cursor = kind == Kind::Cursor;
+                        let found = if is_cursor { Found::Cursor(sequence, payload) } else { Found::Summary };
+                        Attempt::Whole(found, end)
+                    }
+                    // The last one of a write that was never finished, or a damaged one: the one before counts.
+                    _ if end == self.end => Attempt::Unfinished,
+                    _ => Attempt::Wrong,
+                };
+            }
         };
         let entry = EntryHeader {
             place,

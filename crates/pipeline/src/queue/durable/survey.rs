@@ -14,6 +14,7 @@ use crate::queue::durable::record::Place;
 use crate::queue::durable::segment::{
     self, BEGINNING_BYTES, Beginning, EntryHeader, HEADERS_CHUNK_BYTES, PAYLOADS_CHUNK_BYTES, Scan,
 };
+use crate::queue::durable::summary::Summary;
 use crate::queue::durable::totals::{self, Sums};
 
 /// Why a queue cannot be opened: what a person has to decide. Damage is no reason.
@@ -148,7 +149,8 @@ impl Survey {
     }
 }
 
-fn add(sums: &mut Vec<Found>, found: &Found) {
+/// Adds to the sum of the same origin and signal.
+pub fn add(sums: &mut Vec<Found>, found: &Found) {
     match sums.iter_mut().find(|sum| sum.signal == found.signal && sum.origin == found.origin) {
         Some(sum) => {
             sum.entries += found.entries;
@@ -164,7 +166,8 @@ fn add(sums: &mut Vec<Found>, found: &Found) {
 pub enum Depth {
     /// At headers only.
     Headers,
-    /// At the payloads of the newest segment too: only there may be a write that was never finished.
+    /// At the payloads of the newest segment too, unless it was ended: only there may be a write that was
+    /// never finished.
     Newest,
     /// At every byte.
     Everything,
@@ -192,7 +195,9 @@ pub fn survey(disk: &dyn Disk, folder: &Path, depth: Depth) -> Result<Survey, Op
         let is_newest = at + 1 == files.len();
         let looks = depth == Depth::Everything || (depth == Depth::Newest && is_newest);
         let sums = survey.sums.as_ref();
-        let mut walk = Walk { disk, folder, looks_at_payloads: looks, floor, sums, damage: &mut survey.damage };
+        let must_look = depth == Depth::Everything;
+        let mut walk =
+            Walk { disk, folder, must_look, looks_at_payloads: looks, floor, sums, damage: &mut survey.damage };
         let segment = walk.segment(*number, *file_bytes)?;
         floor = floor.max(segment.sequences.map_or(0, |(_, last)| last.saturating_add(1)));
         survey.segments.push(segment);
@@ -252,6 +257,8 @@ struct Walk<'a> {
     disk: &'a dyn Disk,
     folder: &'a Path,
     looks_at_payloads: bool,
+    /// Whether the summary of a segment is not enough.
+    must_look: bool,
     /// Entries below are settled, or were found before.
     floor: u64,
     /// Names those that are settled behind the cursor.
@@ -261,6 +268,11 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn segment(&mut self, number: u64, file_bytes: u64) -> Result<SegmentSurvey, OpenError> {
+        if !self.must_look
+            && let Some(summed) = self.summed(number, file_bytes)?
+        {
+            return Ok(summed);
+        }
         let chunk = if self.looks_at_payloads { PAYLOADS_CHUNK_BYTES } else { HEADERS_CHUNK_BYTES };
         let (beginning, scan) = open(self.disk, self.folder, number, file_bytes, chunk)?;
         let key = if let Beginning::Known(key) = beginning { Some(key) } else { None };
@@ -293,7 +305,7 @@ impl Walk<'_> {
         while let Some(found) = scan.find() {
             match found {
                 segment::Found::Entry(entry) => self.entry(&mut segment, &mut scan, &entry),
-                segment::Found::Cursor(..) => {}
+                segment::Found::Cursor(..) | segment::Found::Summary => {}
                 segment::Found::Damage { offset, bytes, is_torn } => {
                     if is_torn {
                         segment.end = offset;
@@ -303,6 +315,34 @@ impl Walk<'_> {
             }
         }
         Ok(segment)
+    }
+
+    /// What the summary of a segment says, if it has one and either all in it waits or nothing does.
+    fn summed(&mut self, number: u64, file_bytes: u64) -> Result<Option<SegmentSurvey>, OpenError> {
+        let path = segment::path(self.folder, number);
+        let Ok(file) = self.disk.open(&path) else { return Ok(None) };
+        let Beginning::Known(key) = segment::read_beginning(&*file) else { return Ok(None) };
+        let Some(summary) = Summary::read(&*file, number, file_bytes) else { return Ok(None) };
+        let (first, last) = summary.sequences;
+        let is_settled = last < self.floor || self.sums.is_some_and(|sums| sums.settled.covers(first, last));
+        let touches = |sums: &Sums| sums.settled.iter().any(|(from, to)| from <= last && first <= to);
+        if !is_settled && (first < self.floor || self.sums.is_some_and(touches)) {
+            return Ok(None);
+        }
+        Ok(Some(SegmentSurvey {
+            number,
+            file_bytes,
+            is_encrypted: Some(key != KeyId::default()),
+            entries: summary.entries,
+            waiting: if is_settled { Vec::new() } else { summary.rows },
+            oldest_ms: (!is_settled).then_some(summary.oldest_ms),
+            newest_ms: Some(summary.newest_ms),
+            sequences: Some(summary.sequences),
+            first_waiting: (!is_settled).then_some(summary.first_at),
+            end: file_bytes,
+            damaged: Vec::new(),
+            key: Some(key),
+        }))
     }
 
     fn entry(&mut self, segment: &mut SegmentSurvey, scan: &mut Scan, entry: &EntryHeader) {
@@ -316,7 +356,7 @@ impl Walk<'_> {
             self.report(entry.place.segment, offset, bytes, false, Some(entry.records));
             return;
         }
-        if entry.sequence < self.floor || self.sums.is_some_and(|sums| sums.released.contains(entry.sequence)) {
+        if entry.sequence < self.floor || self.sums.is_some_and(|sums| sums.settled.contains(entry.sequence)) {
             return;
         }
         self.floor = entry.sequence + 1;

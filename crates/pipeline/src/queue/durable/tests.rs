@@ -19,7 +19,8 @@ use crate::queue::durable::core::{Core, OpenReport};
 use crate::queue::durable::options::{DiskQueueOptions, SharedQuota, SyncPolicy};
 use crate::queue::durable::record::{Header, Kind, Parsed, Place};
 use crate::queue::durable::shortage::Shortage;
-use crate::queue::durable::state::Front;
+use crate::queue::durable::state::{Awaited, Front, Repeats};
+use crate::queue::durable::survey::{Depth, SegmentSurvey, survey};
 use crate::queue::durable::writer::Wrote;
 use crate::queue::durable::{DiskQueue, Key, OpenError, export, inspect, ledger_rows, segment, verify};
 use crate::queue::{Entry, Queue, TakeLimits, Taken};
@@ -155,7 +156,7 @@ fn what_was_not_settled_is_found_again_and_counted_again() {
     let taken = queue.take(TakeLimits { records: 8, ..ALL });
     assert_eq!(taken.len(), 4);
     for (at, Taken { batch, account, .. }) in taken.into_iter().enumerate() {
-        // The third is still under way, so the fourth comes again too.
+        // The third is still under way; the fourth does not wait for it.
         if at != 2 {
             account.deliver(2);
             batch.receipt.settle(Verdict::Delivered);
@@ -165,11 +166,44 @@ fn what_was_not_settled_is_found_again_and_counted_again() {
     }
     queue.core.keep_house(true);
     let again = open(&disk, options());
-    assert_eq!(again.report.waiting.iter().map(|found| (found.entries, found.records)).collect::<Vec<_>>(), [(8, 16)]);
+    assert_eq!(again.report.waiting.iter().map(|found| (found.entries, found.records)).collect::<Vec<_>>(), [(7, 14)]);
     let counts = again.counts();
-    assert_eq!((counts.accepted, counts.delivered, counts.queued), (20, 4, 16), "once, also the fourth");
-    assert_eq!(again.drain(), texts(2..10));
+    assert_eq!((counts.accepted, counts.delivered, counts.queued), (20, 6, 14));
+    assert_eq!(again.drain(), [texts(2..3), texts(4..10)].concat());
     assert_eq!(again.counts().delivered, 20);
+}
+
+#[test]
+fn a_kill_repeats_at_most_one_window_behind_a_stuck_entry_and_that_costs_no_syncs() {
+    let disk = SimulatedDisk::new(1, u64::MAX);
+    let hour = Duration::from_secs(3600);
+    let queue = open(&disk, DiskQueueOptions { cursor_interval: hour, ..options() });
+    (0..40).for_each(|at| queue.store(text(at), 2));
+    queue.core.state().repeats = Some(Repeats { after_kill: 8, after_crash: 1000 });
+    let (mut waited, mut delivered) = (0, Vec::new());
+    let syncs = disk.syncs();
+    let stuck = queue.take(LIMITS);
+    while delivered.len() < 30 {
+        let Some(Taken { batch, account, .. }) = queue.take(LIMITS).pop() else {
+            assert_eq!(queue.core.state().awaited, Some(Awaited::Written), "nothing else holds it up");
+            queue.core.keep_house(false);
+            waited += 1;
+            continue;
+        };
+        account.deliver(2);
+        delivered.push(batch.payload.wire().unwrap().bytes.clone());
+        batch.receipt.settle(Verdict::Delivered);
+    }
+    assert_eq!((waited, disk.syncs()), (9, syncs), "three entries of two records for each that was written");
+    std::mem::forget(stuck);
+    disk.restart_process();
+    let again = open(&disk, options());
+    let waiting: u64 = again.report.waiting.iter().map(|found| found.records).sum();
+    assert_eq!(waiting, 2 + 3 * 2 + 9 * 2, "the stuck one, one window, and what was never given");
+    assert_eq!((again.counts().accepted, again.counts().delivered), (80, 54));
+    let found = again.drain();
+    assert_eq!(found.iter().filter(|bytes| delivered.contains(bytes)).count(), 3);
+    assert_eq!(found[0], text(0));
 }
 
 #[test]
@@ -313,12 +347,50 @@ fn damage_behind_the_newest_segment_is_counted_as_unreadable_when_it_is_read() {
         let small = DiskQueueOptions { segment_bytes: 300, head_bytes: 0, ..options() };
         let queue = open(&disk, small.clone());
         (0..20).for_each(|at| queue.store(text(at), 3));
-        let entry_at = queue.core.state().segments[0].end - 1;
-        disk.flip(&segment::path(&folder(), 1), (entry_at as usize - if in_header { 40 } else { 0 }) * 8);
+        let entry_at = inspect(&disk, &folder()).unwrap().segments[0].first_waiting.unwrap() as usize;
+        disk.flip(&segment::path(&folder(), 1), (entry_at + if in_header { 10 } else { 50 }) * 8);
         let found = queue.drain();
         assert_eq!((found.len(), queue.dropped(Reason::Unreadable)), (19, 3), "in header: {in_header}");
         let counts = queue.counts();
         assert_eq!((counts.delivered, counts.queued), (57, 0));
+    }
+}
+
+#[test]
+fn what_a_segment_says_at_its_end_is_what_a_walk_through_it_finds() {
+    let disk = SimulatedDisk::new(1, u64::MAX);
+    let queue = open(&disk, DiskQueueOptions { segment_bytes: 700, ..options() });
+    (0..30).for_each(|at| queue.store(text(at), 1 + at % 3));
+    let taken = queue.take(TakeLimits { records: 30, ..ALL });
+    taken.into_iter().enumerate().filter(|(at, _)| at % 5 != 0).for_each(|(_, taken)| {
+        taken.account.deliver(taken.batch.payload.len() as u64);
+        taken.batch.receipt.settle(Verdict::Delivered);
+    });
+    queue.core.finish();
+    let said = |depth| {
+        let found = survey(&disk, &folder(), depth).unwrap();
+        assert!(found.damage.is_empty(), "{:?}", found.damage);
+        let text = |segment: &SegmentSurvey| format!("{segment:?}");
+        (found.segments.iter().map(text).collect::<Vec<_>>(), found.waiting())
+    };
+    assert!(said(Depth::Headers).0.len() > 3);
+    assert_eq!(said(Depth::Headers), said(Depth::Everything));
+}
+
+#[test]
+fn a_bit_that_flips_after_a_stop_is_counted_also_in_the_newest_segment() {
+    for in_header in [true, false] {
+        let disk = SimulatedDisk::new(1, u64::MAX);
+        let queue = open(&disk, options());
+        (0..9).for_each(|at| queue.store(text(at), 3));
+        queue.core.finish();
+        let entry_at = inspect(&disk, &folder()).unwrap().segments[0].first_waiting.unwrap() as usize;
+        disk.flip(&segment::path(&folder(), 1), (entry_at + if in_header { 10 } else { 50 }) * 8);
+        let again = open(&disk, options());
+        assert_eq!(again.counts().queued, 27);
+        assert_eq!(again.drain(), texts(1..9));
+        let counts = again.counts();
+        assert_eq!((counts.delivered, counts.queued, again.dropped(Reason::Unreadable)), (24, 0, 3));
     }
 }
 
@@ -540,7 +612,7 @@ fn a_log_without_sums_opens_and_its_rows_begin_anew() {
     let disk = SimulatedDisk::new(1, u64::MAX);
     let mut bytes = segment::beginning([0; 8]).to_vec();
     let place = Place { segment: 1, offset: bytes.len() as u64 };
-    Header::cursor(5, 1000, &[]).write(&mut bytes, place);
+    Header::own(Kind::Cursor, 5, 1000, &[]).write(&mut bytes, place);
     let file = disk.create(&segment::path(&folder(), 1)).unwrap();
     file.append(&mut [std::io::IoSlice::new(&bytes)]).unwrap();
     let queue = open(&disk, options());
@@ -870,9 +942,9 @@ fn measure_opening_of_a_gibibyte() {
     let folder = tempfile::tempdir_in(std::env::var_os("WEIR_MEASURE").unwrap_or(".".into())).unwrap();
     for payload_bytes in [1 << 10, 230 << 10] {
         let below = folder.path().join(payload_bytes.to_string());
-        let never = DiskQueueOptions { sync: SyncPolicy::Never, ..DiskQueueOptions::new(4 << 30) };
+        let large = DiskQueueOptions::new(4 << 30);
         let disk = Arc::new(RealDisk);
-        let queue = try_open(disk.clone(), &below, never.clone(), Arc::new(AtomicI64::new(1))).unwrap();
+        let queue = try_open(disk.clone(), &below, large.clone(), Arc::new(AtomicI64::new(1))).unwrap();
         let bytes = Bytes::from(vec![7; payload_bytes]);
         let entries = (1 << 30) / payload_bytes;
         for _ in 0..entries {
@@ -881,13 +953,14 @@ fn measure_opening_of_a_gibibyte() {
             }
         }
         while queue.core.write_pending() == Wrote::Group {}
+        // As after a kill: the newest segment is not ended.
         drop(queue);
         for (state, prepare) in [("cached", None), ("not cached", Some(forget_cached as fn(&Path)))] {
             if let Some(prepare) = prepare {
                 prepare(&below);
             }
             let begun = Instant::now();
-            let queue = try_open(disk.clone(), &below, never.clone(), Arc::new(AtomicI64::new(1))).unwrap();
+            let queue = try_open(disk.clone(), &below, large.clone(), Arc::new(AtomicI64::new(1))).unwrap();
             println!("{entries} entries of {payload_bytes} bytes, {state}: opened in {:?}", begun.elapsed());
             assert_eq!(queue.counts().queued, entries as u64);
         }

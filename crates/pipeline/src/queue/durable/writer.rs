@@ -2,22 +2,21 @@
 //! one sync. Then its sources hear of it.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use weir_model::{Receipt, Verdict};
 
-use crate::disk::DiskFile;
 use crate::ledger::Reason;
 use crate::options::WhenFull;
+use crate::queue::durable::active::Active;
 use crate::queue::durable::core::{Aside, Core};
 use crate::queue::durable::options::SyncPolicy;
+use crate::queue::durable::ranges::Ranges;
 use crate::queue::durable::record::{self, Header, Kind, Place};
-use crate::queue::durable::released::Released;
 use crate::queue::durable::segment;
 use crate::queue::durable::shortage::Shortage;
-use crate::queue::durable::state::{Pending, Segment, State};
+use crate::queue::durable::state::{Awaited, Mark, Pending, State};
 use crate::queue::durable::totals;
 
 /// Most bytes of one write, and no more than a segment; unless a single entry is longer.
@@ -29,26 +28,13 @@ pub const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// The shortest interval between two cursors that are written for their own sake.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
-/// The segment that is written.
-#[derive(Debug)]
-pub struct Active {
-    /// Its number.
-    pub number: u64,
-    file: Arc<dyn DiskFile>,
-    /// Where the next write begins.
-    pub length: u64,
-    /// Whether there is more in it than cursors.
-    pub has_entries: bool,
-    /// Whether its name is on the disk.
-    is_listed: bool,
-}
-
 /// What only the writing side knows.
 #[derive(Debug)]
 pub struct Writer {
     /// The segment that is written, if there is one.
     pub active: Option<Active>,
-    next_number: u64,
+    /// The number of the next one.
+    pub next_number: u64,
     /// Headers of a group.
     headers: Vec<u8>,
     /// When a cursor was written last, or could not be.
@@ -83,9 +69,9 @@ struct Cursor {
     sequence: u64,
     payload: Vec<u8>,
     asides: Vec<Aside>,
-    released: Released,
-    /// Records whose outcome it notes.
-    noted_records: u64,
+    ranges: Ranges,
+    /// What was settled when it was made.
+    settled: Mark,
 }
 
 impl Writer {
@@ -106,7 +92,7 @@ impl Core {
             }
             // Looked at under the lock that is given up while waiting, so that no push is missed.
             let state = self.state();
-            if (wrote == Wrote::Nothing && !state.pending.is_empty()) || state.is_note_awaited {
+            if (wrote == Wrote::Nothing && !state.pending.is_empty()) || state.awaited.is_some() {
                 continue;
             }
             if state.is_stopping {
@@ -122,6 +108,7 @@ impl Core {
     pub fn finish(&self) {
         self.give_up_pending();
         self.keep_house(true);
+        self.end_segment(&mut self.writer());
     }
 
     /// How long there is nothing to do, unless something comes.
@@ -129,7 +116,7 @@ impl Core {
         if wrote == Wrote::NoRoom || state.is_short.is_some() {
             return ASK_AGAIN;
         }
-        if state.cursor() != state.written_cursor {
+        if state.is_behind() {
             return self.options().cursor_interval.max(SHORTEST_PAUSE);
         }
         LOOK_AROUND
@@ -150,7 +137,7 @@ impl Core {
             self.wait_longer(group);
             return Wrote::NoRoom;
         }
-        match self.write(&mut writer, &group, bytes) {
+        match self.write(&mut writer, &group, bytes, Awaited::Noted) {
             Ok(written) => self.commit(group, &written),
             Err(error) if is_full(&error) => {
                 self.state().is_short = Some(Shortage::Full);
@@ -261,8 +248,9 @@ impl Core {
         self.changed.notify_one();
     }
 
-    /// Writes a group and waits for the disk as configured. Without entries it notes the cursor.
-    pub fn write(&self, writer: &mut Writer, group: &[Pending], bytes: u64) -> io::Result<Written> {
+    /// Writes a group and waits for the disk as configured, unless it only has to be written. Without
+    /// entries it notes the cursor.
+    pub fn write(&self, writer: &mut Writer, group: &[Pending], bytes: u64, survives: Awaited) -> io::Result<Written> {
         let mut payloads = Vec::with_capacity(group.len());
         for pending in group {
             payloads.push(self.stored(pending)?);
@@ -277,7 +265,7 @@ impl Core {
         }
         if let Some(Cursor { sequence, payload, .. }) = &cursor {
             let place = Place { segment: number, offset: before + headers.len() as u64 };
-            Header::cursor(*sequence, (self.now_ms)(), payload).write(headers, place);
+            Header::own(Kind::Cursor, *sequence, (self.now_ms)(), payload).write(headers, place);
             headers.extend_from_slice(payload);
         }
         let (mut places, mut ends, mut length) = (Vec::with_capacity(group.len()), Vec::new(), before);
@@ -302,9 +290,12 @@ impl Core {
         parts.retain(|part| !part.is_empty());
         let written = active.file.append(&mut parts);
         drop(parts);
-        self.appended(writer, written, length, !group.is_empty())?;
+        let is_synced = self.appended(writer, written, length, survives)?;
+        if let Some(active) = &mut writer.active {
+            group.iter().zip(&places).for_each(|(pending, place)| active.count_in(pending, *place));
+        }
         if let Some(cursor) = cursor {
-            self.noted(writer, cursor, number);
+            self.noted(writer, cursor, number, is_synced);
         }
         Ok(Written { segment: number, places, end: length })
     }
@@ -315,79 +306,37 @@ impl Core {
         let is_time = writer.cursor_written.elapsed() >= self.options().cursor_interval;
         let state = self.state();
         let sequence = state.cursor();
-        let is_due = is_time && sequence != state.written_cursor;
+        let is_due = state.awaited.is_some() || is_time && state.is_behind();
         if !(must || is_first || is_due) {
             return None;
         }
         let (sums, asides) = self.sums(&state);
-        let noted_records = state.unnoted_records;
-        Some(Cursor { sequence, payload: totals::encode(&sums), asides, released: sums.released, noted_records })
+        let settled = state.settled;
+        Some(Cursor { sequence, payload: totals::encode(&sums), asides, ranges: sums.settled, settled })
     }
 
-    /// A cursor is on the disk.
-    fn noted(&self, writer: &mut Writer, cursor: Cursor, number: u64) {
-        let Cursor { sequence, payload, asides, released, noted_records } = cursor;
-        writer.cursor_written = Instant::now();
+    /// A cursor was written, and perhaps synced.
+    fn noted(&self, writer: &mut Writer, cursor: Cursor, number: u64, is_synced: bool) {
+        let Cursor { sequence, payload, asides, ranges, settled } = cursor;
         writer.cursor_bytes = (record::HEADER_BYTES + payload.len()) as u64;
         let mut state = self.state();
-        (state.written_cursor, state.cursor_segment, state.is_ahead) = (sequence, Some(number), false);
-        state.unnoted_records = state.unnoted_records.saturating_sub(noted_records);
-        state.outcomes.released.pass(sequence);
-        state.written_released = released;
+        state.written = settled;
+        if state.awaited.take_if(|awaited| is_synced || *awaited == Awaited::Written).is_some() {
+            self.changed.notify_one();
+        }
+        if !is_synced {
+            return;
+        }
+        writer.cursor_written = Instant::now();
+        (state.noted, state.noted_cursor, state.noted_ranges) = (settled, sequence, ranges);
+        (state.cursor_segment, state.is_ahead) = (Some(number), false);
+        state.settled_before.pass(sequence);
         for Aside { key, row, totals } in asides {
             row.noted(&totals);
-            totals::add(&mut state.outcomes.totals, key, &totals);
+            totals::add(&mut state.totals, key, &totals);
         }
         drop(state);
         self.ledger.leave_to_queue(&self.exporter, self.ledger_number);
-    }
-
-    /// After a write: waits for the disk as configured, and cuts off what is not whole.
-    fn appended(&self, writer: &mut Writer, written: io::Result<()>, length: u64, has_entries: bool) -> io::Result<()> {
-        let Some(active) = &mut writer.active else { return Err(ErrorKind::NotFound.into()) };
-        let path = segment::path(&self.folder, active.number);
-        if let Err(error) = written {
-            let is_cut = self.disk.truncate(&path, active.length).is_ok();
-            if !is_cut || !is_full(&error) {
-                self.seal(writer, if is_cut { 0 } else { length });
-            }
-            return Err(error);
-        }
-        let synced = self.sync(active);
-        if let Err(error) = synced {
-            // Nobody can tell what of it is on the disk, and no later sync will: it is written no more.
-            let is_cut = self.disk.truncate(&path, active.length).is_ok();
-            self.seal(writer, if is_cut { 0 } else { length });
-            return Err(error);
-        }
-        active.length = length;
-        active.has_entries |= has_entries;
-        let number = active.number;
-        self.measure(number, length);
-        Ok(())
-    }
-
-    fn sync(&self, active: &mut Active) -> io::Result<()> {
-        if self.options().sync == SyncPolicy::Never {
-            return Ok(());
-        }
-        active.file.sync()?;
-        if !active.is_listed {
-            self.disk.sync_folder(&self.folder)?;
-            active.is_listed = true;
-        }
-        Ok(())
-    }
-
-    /// A segment's length is known anew.
-    pub fn measure(&self, number: u64, file_bytes: u64) {
-        let mut state = self.state();
-        if let Some(segment) = state.segment(number) {
-            if let Some(shared) = &self.options().shared {
-                shared.change(segment.file_bytes, file_bytes);
-            }
-            segment.file_bytes = file_bytes;
-        }
     }
 
     /// The payload as it is stored.
@@ -410,45 +359,6 @@ impl Core {
             origin: &pending.origin,
             payload_bytes: u32::try_from(stored.len()).unwrap_or(u32::MAX),
             payload_crc: crc32c::crc32c(stored),
-        }
-    }
-
-    /// Makes sure that there is a segment with room for so many bytes.
-    fn begin_segment(&self, writer: &mut Writer, bytes: u64) -> io::Result<()> {
-        let segment_bytes = self.options().segment_bytes;
-        let is_used = |active: &Active| active.has_entries || active.length > segment_bytes / 4;
-        let is_long = |active: &Active| is_used(active) && active.length + bytes > segment_bytes;
-        if writer.active.as_ref().is_some_and(is_long) {
-            self.seal(writer, 0);
-        }
-        if writer.active.is_some() {
-            return Ok(());
-        }
-        let number = writer.next_number;
-        let file = self.disk.create(&segment::path(&self.folder, number));
-        // Also if that failed: the name may be taken.
-        writer.next_number += 1;
-        self.state().segments.push_back(Segment::new(number));
-        match file {
-            Ok(file) => {
-                writer.active = Some(Active { number, file, length: 0, has_entries: false, is_listed: false });
-                Ok(())
-            }
-            Err(error) => {
-                if let Some(segment) = self.state().segment(number) {
-                    segment.is_sealed = true;
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// Ends the segment that is written; its file may be longer than what is stored in it.
-    pub fn seal(&self, writer: &mut Writer, file_bytes: u64) {
-        let Some(active) = writer.active.take() else { return };
-        self.measure(active.number, active.length.max(file_bytes));
-        if let Some(segment) = self.state().segment(active.number) {
-            segment.is_sealed = true;
         }
     }
 }

@@ -4,118 +4,52 @@
 //! is on disk only, from `read_at` on, and of it nothing is kept but sums per segment. So memory does
 //! not grow with what waits. The cursor is the lowest number that is not settled.
 
+mod entries;
 mod segments;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::time::Instant;
-use weir_model::{Encoding, Payload, Receipt, Signal, Verdict};
+use weir_model::{Receipt, Signal, Verdict};
 
-use crate::ledger::{Reason, Row, Settled, Totals};
-use crate::memory_budget::Reservation;
+use crate::ledger::{Reason, Settled, Totals};
 use crate::options::WhenFull;
 use crate::queue::TakeLimits;
 use crate::queue::durable::options::DiskQueueOptions;
+use crate::queue::durable::ranges::{self, Ranges};
 use crate::queue::durable::record::Place;
-use crate::queue::durable::released::Released;
 use crate::queue::durable::shortage::Shortage;
-use crate::queue::durable::totals::Outcomes;
+use crate::queue::durable::totals::{self, RowTotals};
 
+pub use entries::{Pending, UnderWay, Waiting};
 pub use segments::Segment;
 
-/// What an entry takes in memory besides its payload.
-const ENTRY_BYTES: usize = 256;
-
-/// An entry that is not on the disk yet.
-#[derive(Debug)]
-pub struct Pending {
-    /// Its number.
-    pub sequence: u64,
-    /// Its source.
-    pub origin: Arc<str>,
-    /// Its records.
-    pub payload: Payload,
-    /// What is written of them.
-    pub bytes: Bytes,
-    /// How that is encoded.
-    pub encoding: Encoding,
-    /// What the source waits for.
-    pub receipt: Receipt,
-    /// Its row of the ledger.
-    pub row: Arc<Row>,
-    /// When it came, unix milliseconds.
-    pub queued_ms: i64,
-    /// The same on the clock that does not jump.
-    pub since: Instant,
-    /// How long its record is in the file.
-    pub stored_bytes: u64,
-    /// Its bytes of the process's memory.
-    pub reservation: Option<Reservation>,
-}
-
-impl Pending {
-    /// Its records.
-    pub fn records(&self) -> u64 {
-        self.payload.len() as u64
-    }
-}
-
-/// An entry on the disk that is in memory too and waits to be taken.
-#[derive(Debug)]
-pub struct Waiting {
-    /// Its number.
-    pub sequence: u64,
-    /// Where it stands.
-    pub place: Place,
-    /// Where it ends.
-    pub end: u64,
-    /// Its source.
-    pub origin: Arc<str>,
-    /// Its records.
-    pub payload: Payload,
-    /// Its row of the ledger.
-    pub row: Arc<Row>,
-    /// When it was queued, unix milliseconds.
-    pub queued_ms: i64,
-    /// The same on the clock that does not jump, as far as that reaches back.
-    pub since: Instant,
-    /// Its bytes of the process's memory.
-    pub reservation: Option<Reservation>,
-    /// Whether it was taken before, and came back.
-    pub is_again: bool,
-}
-
-impl Waiting {
-    fn records(&self) -> u64 {
-        self.payload.len() as u64
-    }
-
-    /// What it takes in memory.
-    pub fn memory_bytes(&self) -> usize {
-        self.payload.size_bytes() + ENTRY_BYTES
-    }
-}
-
-/// An entry that was taken and is not settled.
-#[derive(Clone, Debug)]
-pub struct UnderWay {
-    /// Where it stands.
-    pub place: Place,
-    /// Where it ends.
-    pub end: u64,
-    /// Its source.
-    pub origin: Arc<str>,
-    /// Their signal.
-    pub signal: Signal,
-    /// Its records.
+/// How much was settled up to some moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// How often something was.
+    pub times: u64,
+    /// Records that were delivered, or refused.
     pub records: u64,
-    /// Its row of the ledger.
-    pub row: Arc<Row>,
-    /// Whether it came back after the queue was closed: it waits for the next opening.
-    pub is_left: bool,
+}
+
+/// How many records may come again.
+#[derive(Clone, Copy, Debug)]
+pub struct Repeats {
+    /// After the end of the process, those under way included.
+    pub after_kill: u64,
+    /// After the end of the machine, beside those under way.
+    pub after_crash: u64,
+}
+
+/// What a cursor has to survive that somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Awaited {
+    /// The end of the process: it is written.
+    Written,
+    /// The end of the machine: it is synced too.
+    Noted,
 }
 
 /// What the front of the queue gives.
@@ -127,7 +61,7 @@ pub enum Front {
     Lingers(Duration),
     /// More has to be read from the disk first.
     Unread,
-    /// So much was settled that the disk has to know it first.
+    /// So much was settled that a cursor has to say it first.
     Unnoted,
     /// Nothing waits.
     Empty,
@@ -168,25 +102,34 @@ pub struct State {
     pub read_until: u64,
     /// When the newest entry that was ever ready was queued, unix milliseconds.
     pub read_ms: i64,
-    /// What became of entries that are settled.
-    pub outcomes: Outcomes,
-    /// Whether segments were removed that the cursor on the disk has not passed: after a crash now the
-    /// ledger would not know what became of their records.
+    /// What became of entries that are settled, and of records that never stood in the queue as far as the
+    /// log has them.
+    pub totals: RowTotals,
+    /// Numbers that were settled behind the cursor when the queue was opened.
+    pub settled_before: Ranges,
+    /// Whether segments were removed of which no cursor on the disk says that they are settled: after a
+    /// crash now the ledger would not know what became of their records.
     pub is_ahead: bool,
-    /// Records that were settled since a cursor was written.
-    pub unnoted_records: u64,
-    /// How many of them there may be.
-    pub most_unnoted_records: Option<u64>,
-    /// Whether somebody waits for the next cursor.
-    pub is_note_awaited: bool,
-    /// The cursor that was written last.
-    pub written_cursor: u64,
+    /// How much was settled since the queue was opened,
+    pub settled: Mark,
+    /// of that what a cursor says that was written: it survives the end of the process,
+    pub written: Mark,
+    /// and what one says that was synced: it survives the end of the machine.
+    pub noted: Mark,
+    /// How many records may come again after either.
+    pub repeats: Option<Repeats>,
+    /// What somebody waits for before more is given.
+    pub awaited: Option<Awaited>,
+    /// The cursor that was noted last.
+    pub noted_cursor: u64,
     /// The segment where that stands.
     pub cursor_segment: Option<u64>,
-    /// The released segments that it names.
-    pub written_released: Released,
+    /// The numbers behind it that it names.
+    pub noted_ranges: Ranges,
     /// Taken, not settled.
     pub under_way: BTreeMap<u64, UnderWay>,
+    /// Their records.
+    pub under_way_records: u64,
     /// Those of them that came back and must be taken again.
     pub returned: BTreeSet<u64>,
     /// The segments, the oldest first.
@@ -216,19 +159,41 @@ impl State {
         pending + ready + returned.chain(left).map(|entry| entry.records).sum::<u64>() + unread.sum::<u64>()
     }
 
-    /// The highest number below another that is not settled, of those that were read.
-    fn blocker(&self, below: u64) -> Option<u64> {
-        let under_way = self.under_way.range(..below).next_back().map(|(sequence, _)| *sequence);
-        let at = self.ready.partition_point(|waiting| waiting.sequence < below);
-        let ready = at.checked_sub(1).and_then(|at| self.ready.get(at)).map(|waiting| waiting.sequence);
-        under_way.max(ready)
+    /// The numbers behind the cursor whose entries are settled.
+    pub fn settled_ranges(&self) -> Ranges {
+        // What came back stands before what was never taken.
+        let again = self.ready.iter().take_while(|waiting| waiting.is_again).map(|waiting| waiting.sequence);
+        let mut open: Vec<u64> = self.under_way.keys().copied().chain(again).collect();
+        open.sort_unstable();
+        let fresh = self.ready.iter().find(|waiting| !waiting.is_again);
+        let end = fresh.map_or(self.read_until, |waiting| waiting.sequence);
+        let mut ranges = ranges::between(open, end);
+        for (first, last) in self.settled_before.iter() {
+            ranges.add(first.max(end), last);
+        }
+        ranges
     }
 
-    /// An entry is settled and neither ready nor under way any more.
-    pub fn settled(&mut self, sequence: u64, segment: u64, key: (Arc<str>, Signal), totals: &Totals) {
-        let blocker = self.blocker(sequence);
-        self.outcomes.unblock(sequence, blocker);
-        self.outcomes.settle(blocker, segment, key, totals);
+    /// Whether something was settled that no cursor on the disk says.
+    pub fn is_behind(&self) -> bool {
+        self.settled != self.noted || self.cursor() != self.noted_cursor || self.is_ahead
+    }
+
+    /// Records of an entry, or of several, are settled, and wait no more nor are under way.
+    pub fn add_settled(&mut self, key: (Arc<str>, Signal), totals: &Totals) {
+        self.settled.times += 1;
+        totals::add(&mut self.totals, key, totals);
+    }
+
+    /// What has to be written before so many more records are taken.
+    fn awaits(&self, records: u64) -> Option<Awaited> {
+        let Repeats { after_kill, after_crash } = self.repeats?;
+        let (unnoted, unwritten) =
+            (self.settled.records - self.noted.records, self.settled.records - self.written.records);
+        if unnoted >= after_crash {
+            return Some(Awaited::Noted);
+        }
+        (unwritten > 0 && self.under_way_records + unwritten + records > after_kill).then_some(Awaited::Written)
     }
 
     /// When the oldest that waits was queued, unix milliseconds: exactly if it is in memory, else no
@@ -312,10 +277,17 @@ impl State {
         self.ready.push_back(waiting);
     }
 
+    /// An entry is under way no more.
+    pub fn leave(&mut self, sequence: u64) -> Option<UnderWay> {
+        self.returned.remove(&sequence);
+        let entry = self.under_way.remove(&sequence)?;
+        self.under_way_records -= entry.records;
+        Some(entry)
+    }
+
     /// An entry that came back is in memory again, in its place.
     pub fn make_ready_again(&mut self, waiting: Waiting) {
-        self.under_way.remove(&waiting.sequence);
-        self.returned.remove(&waiting.sequence);
+        self.leave(waiting.sequence);
         self.ready_bytes += waiting.memory_bytes();
         let at = self.ready.partition_point(|other| other.sequence < waiting.sequence);
         self.ready.insert(at, waiting);
@@ -349,7 +321,7 @@ impl State {
             waiting.row.drop_queued(records, reason);
             let totals = Totals::dropped(records, reason);
             let key = (waiting.origin.clone(), waiting.payload.signal());
-            self.settled(waiting.sequence, waiting.place.segment, key, &totals);
+            self.add_settled(key, &totals);
             dropped += records;
         }
         dropped
@@ -374,22 +346,17 @@ impl State {
                 None => Front::Empty,
             };
         };
-        if self.most_unnoted_records.is_some_and(|most| self.unnoted_records >= most) {
-            self.is_note_awaited = true;
-            return Front::Unnoted;
-        }
         let (origin, signal, since) = (first.origin.clone(), first.payload.signal(), first.since);
         let (mut count, mut records, mut bytes) = (0, 0, 0);
         let mut is_full = self.is_closed && self.read_at.is_none();
         for waiting in &self.ready {
-            records += waiting.payload.len();
-            bytes += waiting.payload.size_bytes();
-            let fits = records <= limits.records && bytes <= limits.bytes;
+            let (more, more_bytes) = (records + waiting.payload.len(), bytes + waiting.payload.size_bytes());
+            let fits = more <= limits.records && more_bytes <= limits.bytes;
             if waiting.origin != origin || waiting.payload.signal() != signal || (count > 0 && !fits) {
                 is_full = true;
                 break;
             }
-            count += 1;
+            (count, records, bytes) = (count + 1, more, more_bytes);
         }
         if !is_full && records < limits.records && bytes < limits.bytes {
             if self.read_at.is_some() {
@@ -400,6 +367,12 @@ impl State {
                 return Front::Lingers(left);
             }
         }
+        let awaited = self.awaits(records as u64);
+        if awaited.is_some() {
+            self.awaited = self.awaited.max(awaited);
+            return Front::Unnoted;
+        }
+        self.under_way_records += records as u64;
         let mut taken = Vec::with_capacity(count);
         for _ in 0..count {
             let Some(waiting) = self.pop_ready() else { break };
@@ -418,10 +391,9 @@ impl State {
     pub fn settle(&mut self, sequence: u64, verdict: Verdict, settled: Settled) {
         match verdict {
             Verdict::Delivered | Verdict::Refused => {
-                let Some(entry) = self.under_way.remove(&sequence) else { return };
-                let UnderWay { place, origin, signal, records, .. } = entry;
-                self.unnoted_records += records;
-                self.settled(sequence, place.segment, (origin, signal), &Totals { accepted: records, settled });
+                let Some(UnderWay { origin, signal, records, .. }) = self.leave(sequence) else { return };
+                self.settled.records += records;
+                self.add_settled((origin, signal), &Totals { accepted: records, settled });
             }
             Verdict::Retry => {
                 let Some(entry) = self.under_way.get_mut(&sequence) else { return };

@@ -81,11 +81,10 @@ impl State {
     /// Drops what of a segment is on the disk only: all that was read stands before it. How many records.
     pub fn drop_unread(&mut self, number: u64, reason: Reason) -> u64 {
         let unread = self.segment(number).map(|segment| std::mem::take(&mut segment.unread)).unwrap_or_default();
-        let blocker = self.blocker(u64::MAX);
         let mut dropped = 0;
         for Unread { origin, signal, row, records } in unread.into_iter().filter(|unread| unread.records > 0) {
             row.drop_queued(records, reason);
-            self.outcomes.settle(blocker, number, (origin, signal), &Totals::dropped(records, reason));
+            self.add_settled((origin, signal), &Totals::dropped(records, reason));
             dropped += records;
         }
         dropped
@@ -108,11 +107,13 @@ impl State {
         dropped
     }
 
-    /// The segments that nobody needs any more: all in them is settled.
+    /// The segments that nobody needs any more: all in them is settled, and nothing of them is still to be
+    /// counted as lost.
     pub fn settled_segments(&self) -> Vec<u64> {
         let waits_from = self.ready.front().map_or(self.read_until, |waiting| waiting.sequence);
         let is_settled = |segment: &&Segment| {
             segment.is_sealed
+                && segment.unread.iter().all(|unread| unread.records == 0)
                 && segment.sequences.is_none_or(|(first, last)| {
                     last < waits_from && self.under_way.range(first..=last).next().is_none()
                 })
@@ -120,32 +121,22 @@ impl State {
         self.segments.iter().filter(is_settled).map(|segment| segment.number).collect()
     }
 
-    /// Releases the segments in which all is settled, and that hold disk space until a cursor is written.
-    /// Whether there are any.
-    pub fn release_segments(&mut self) -> bool {
-        let (settled, noted, cursor) = (self.settled_segments(), self.noted_segments(), self.cursor());
-        let mut is_any = false;
-        for number in settled.into_iter().filter(|number| !noted.contains(number)) {
-            let Some(sequences) = self.segment(number).and_then(|segment| segment.sequences) else { continue };
-            is_any = true;
-            if sequences.1 >= cursor {
-                self.outcomes.release(number, sequences);
-            }
-        }
-        let State { segments, outcomes, .. } = self;
-        outcomes.released.merge(|after, before| {
-            let lies_between = |(first, last): (u64, u64)| after < first && last < before;
-            segments.iter().any(|segment| segment.sequences.is_some_and(lies_between))
-        });
-        is_any
+    /// Whether segments in which all is settled hold disk space only until a cursor is noted.
+    pub fn awaits_note(&self) -> bool {
+        let noted = self.noted_segments();
+        let has_entries = |number: &u64| {
+            let at = self.segments.binary_search_by_key(number, |segment| segment.number).ok();
+            at.and_then(|at| self.segments.get(at)).is_some_and(|segment| segment.sequences.is_some())
+        };
+        self.settled_segments().iter().any(|number| !noted.contains(number) && has_entries(number))
     }
 
     /// Those of them that the cursor on the disk has passed or names, so that nothing that became of their
     /// records can be forgotten, without the one where that cursor stands.
     pub fn noted_segments(&self) -> Vec<u64> {
         let is_noted = |segment: &Segment| {
-            let is_written = |last| last < self.written_cursor || self.written_released.contains(last);
-            segment.sequences.is_none_or(|(_, last)| is_written(last))
+            let is_said = |(first, last)| last < self.noted_cursor || self.noted_ranges.covers(first, last);
+            segment.sequences.is_none_or(is_said)
         };
         let mut numbers = self.settled_segments();
         numbers.retain(|number| {
