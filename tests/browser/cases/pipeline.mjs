@@ -1,6 +1,7 @@
 /** Where records come from, where they go, and what became of them. */
 
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { Visitor } from "../harness/browser.mjs";
 import { scene } from "../harness/scene.mjs";
@@ -92,6 +93,75 @@ scene("records are followed from their source to their exporter, and what is ref
   await page.getByRole("button", { name: "Reload configuration" }).click();
   await page.getByText("The configuration was read; nothing in it has changed.").waitFor();
   await visitor.accessible("pipeline-reload");
+  await page.keyboard.press("Escape");
+
+  // What only a start changes is named.
+  writeFileSync(weir.configuration, `limits: {disk: 5GiB}\ndelivery: {sync: each}\n${configuration(target)}`);
+  await page.getByRole("button", { name: "More" }).click();
+  await page.getByRole("button", { name: "Reload configuration" }).click();
+  await page.getByText("The configuration was read; what runs stays as it is.").waitFor();
+  const waiting = page.getByRole("dialog", { name: "Reload configuration" }).getByRole("listitem");
+  assert.deepEqual(await waiting.allInnerTexts(), ["delivery.sync", "limits.disk"]);
+  await visitor.accessible("pipeline-reload-pending");
+});
+
+scene("dead letters are chosen by source and signal, and what is replayed is what is shown", async (test) => {
+  const weir = await Weir.start(test, "server");
+  const visitor = await Visitor.signedIn(test, weir);
+  const { page } = visitor;
+  await pretend(page, (step) => {
+    const answer = many(step);
+    const flow = { ...answer.flows[0], exporter: "backend-01", accepted: 10, delivered: 0, dead_lettered: 10, route: 0 };
+    answer.flows = [
+      { ...flow, source: "nginx-01", signal: "logs" },
+      { ...flow, source: "probe-03", signal: "metrics" },
+      { ...flow, source: "dead_letters", signal: "logs", route: null },
+    ];
+    return answer;
+  });
+  const letter = (index) => ({
+    id: String(index).padStart(16, "0"),
+    exporter: "backend-01",
+    source: index % 2 ? "nginx-01" : "probe-03",
+    signal: index % 2 ? "logs" : "metrics",
+    records: 1,
+    of: 1,
+    reason: `no such field ${index}`,
+    status: 400,
+    answer: null,
+    first_ms: Date.now() - 60_000,
+    last_ms: Date.now() - 1_000,
+    times: 1,
+    bytes: 100,
+  });
+  const asked = [];
+  await page.route("**/api/v1/dead-letters?*", (route) => {
+    const query = new URL(route.request().url()).searchParams;
+    const fits = (one) => ["source", "signal"].every((name) => (query.get(name) ?? one[name]) === one[name]);
+    const dead_letters = Array.from({ length: 20 }, (_, index) => letter(index)).filter(fits);
+    return route.fulfill({ json: { dead_letters, total: dead_letters.length, bytes: 100 * dead_letters.length } });
+  });
+  await page.route("**/api/v1/dead-letters/replay", (route) => {
+    asked.push(route.request().postDataJSON());
+    return route.fulfill({ json: { done: 10, left: 0, refused: 0, reason: null } });
+  });
+  await visitor.go("/pipeline?at=exporter:backend-01");
+  await details(page).getByText("20 refused payloads, ").waitFor();
+  const source = details(page).getByLabel("Source");
+  assert.deepEqual(await source.locator("option").allInnerTexts(), ["All sources", "nginx-01", "probe-03"]);
+  await source.selectOption("nginx-01");
+  await details(page).getByText("10 refused payloads, ").waitFor();
+  await visitor.accessible("pipeline-letters-chosen");
+  await details(page).getByRole("button", { name: "Replay these 10" }).click();
+  const replay = page.getByRole("dialog", { name: "Replay dead letters" });
+  await replay.getByText("Replay 10 dead letters of backend-01 from nginx-01?").waitFor();
+  await replay.getByRole("button", { name: /^Replay 10 dead letters$/ }).click();
+  await replay.waitFor({ state: "detached" });
+  assert.deepEqual(asked, [{ exporter: "backend-01", source: "nginx-01" }]);
+  await details(page).getByLabel("Signal").selectOption("metrics");
+  await details(page).getByText("None of these.").waitFor();
+  await source.selectOption("");
+  await details(page).getByText("10 refused payloads, ").waitFor();
 });
 
 scene("the graph is used by keyboard alone, and the table says the same", async (test) => {

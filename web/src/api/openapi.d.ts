@@ -955,6 +955,11 @@ export interface components {
              * @description When they were refused first, unix milliseconds.
              */
             first_ms: number;
+            /**
+             * @description The gRPC status of the last answer, if it was one of gRPC; the HTTP status is missing then.
+             * @example INVALID_ARGUMENT (3)
+             */
+            grpc_status?: string | null;
             /** @description Its name, which sorts by time. */
             id: string;
             /**

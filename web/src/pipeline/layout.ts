@@ -31,6 +31,8 @@ export interface Layout {
   lines: readonly Line[];
   /** Boxes say less, so that many of them fit. */
   dense: boolean;
+  /** Boxes are narrow, and say what they say on more lines. */
+  narrow: boolean;
   width: number;
   height: number;
 }
@@ -40,11 +42,16 @@ const MOST_UNGROUPED = 12;
 const LEAST_OF_GROUP = 3;
 /** With more boxes than this in a column, boxes say less. */
 const MOST_ROOMY = 6;
-const WIDTH = 320;
+const MOST_WIDTH = 320;
+/** Three columns of these are still to be read on a tablet, or beside the details. */
+const LEAST_WIDTH = 220;
+/** Narrower than this, six numbers do not stand beside each other. */
+const ROOMY_WIDTH = 290;
 const USUAL_ROOM = 1300;
 const LEAST_BETWEEN = 72;
 const MOST_BETWEEN = 320;
 const ROOMY_HEIGHT: Record<Column, number> = { source: 88, route: 88, exporter: 120 };
+const NARROW_HEIGHT: Record<Column, number> = { source: 138, route: 122, exporter: 170 };
 const DENSE_HEIGHT = 46;
 const ROOMY_GAP = 16;
 const DENSE_GAP = 8;
@@ -85,7 +92,7 @@ export function groupable(graph: Graph): boolean {
   return [...boxesOf(graph, "on").values()].some((box) => box.group !== null);
 }
 
-/** `room` is the width in pixels that the columns share; they come as near to each other as it wants, but not nearer than lines need. */
+/** `room` is the width in pixels that the columns share; they come as near to each other and get as narrow as it wants, but no more than lines and words bear. */
 export function layoutOf(graph: Graph, grouping: Grouping = "auto", room = USUAL_ROOM): Layout {
   const members = boxesOf(graph, grouping);
   const boxOf = new Map([...members].flatMap(([id, { parts }]) => parts.map((part) => [part, id] as const)));
@@ -94,10 +101,12 @@ export function layoutOf(graph: Graph, grouping: Grouping = "auto", room = USUAL
   const ordered = withFewCrossings(columns, lines);
   const dense = ordered.some((column) => column.length > MOST_ROOMY);
   const gap = dense ? DENSE_GAP : ROOMY_GAP;
-  const heightOf = (column: Column): number => (dense ? DENSE_HEIGHT : ROOMY_HEIGHT[column]);
+  const width = Math.round(Math.min(MOST_WIDTH, Math.max(LEAST_WIDTH, (room - (COLUMNS.length - 1) * LEAST_BETWEEN) / COLUMNS.length)));
+  const narrow = width < ROOMY_WIDTH;
+  const heightOf = (column: Column): number => (dense ? DENSE_HEIGHT : (narrow ? NARROW_HEIGHT : ROOMY_HEIGHT)[column]);
   const heights = ordered.map((ids, index) => Math.max(0, ids.length * (heightOf(COLUMNS[index] ?? "source") + gap) - gap));
   const height = Math.max(0, ...heights) + gap;
-  const between = Math.round(Math.min(MOST_BETWEEN, Math.max(LEAST_BETWEEN, (room - COLUMNS.length * WIDTH) / (COLUMNS.length - 1))));
+  const between = Math.round(Math.min(MOST_BETWEEN, Math.max(LEAST_BETWEEN, (room - COLUMNS.length * width) / (COLUMNS.length - 1))));
   const boxes = ordered.flatMap((ids, index) => {
     const column = COLUMNS[index] ?? "source";
     // Spread over the whole height, so that lines stay flat and no column hides in the middle of a tall picture.
@@ -109,14 +118,14 @@ export function layoutOf(graph: Graph, grouping: Grouping = "auto", room = USUAL
         column,
         group: box?.group ?? null,
         parts: box?.parts ?? [],
-        x: index * (WIDTH + between),
+        x: index * (width + between),
         y: Math.round((row + 0.5) * pitch - heightOf(column) / 2),
-        width: WIDTH,
+        width,
         height: heightOf(column),
       };
     });
   });
-  return { boxes, lines, dense, width: COLUMNS.length * WIDTH + (COLUMNS.length - 1) * between, height };
+  return { boxes, lines, dense, narrow, width: COLUMNS.length * width + (COLUMNS.length - 1) * between, height };
 }
 
 function linesOf(graph: Graph, boxOf: ReadonlyMap<string, string>): Line[] {

@@ -240,6 +240,14 @@ describe("the layout", () => {
     expect(new Set(lines.map((line) => line.id)).size).toBe(lines.length);
   });
 
+  it("gets narrower beside the details and on a tablet, rather than too small to be read", () => {
+    const beside = layoutOf(graphOf(many(3, 2, 2)), "off", 828);
+    expect(beside.narrow).toBe(true);
+    expect(fit(beside, { width: 876, height: 640 }).zoom).toBeGreaterThanOrEqual(1);
+    expect(fit(layoutOf(graphOf(many(3, 2, 2)), "off", 678), { width: 726, height: 858 }).zoom).toBeGreaterThan(0.8);
+    expect(layoutOf(graphOf(many(3, 2, 2))).narrow).toBe(false);
+  });
+
   it("leads arrow keys along columns and lines", () => {
     const layout = layoutOf(graphOf(many(3, 2, 2)));
     const ids = layout.boxes.filter((box) => box.column === "source").map((box) => box.id);

@@ -14,7 +14,7 @@ export const LEDGER_COLUMNS = [
   { key: "delivered", title: "Delivered", number: true, rare: true },
   { key: "queued", title: "Queued", number: true, rare: false },
   { key: "in_flight", title: "In flight", number: true, rare: true },
-  { key: "dead_lettered", title: "Dead letters", number: true, rare: false },
+  { key: "dead_lettered", title: "Dead", number: true, rare: false },
   { key: "dropped", title: "Dropped", number: true, rare: true },
   { key: "difference", title: "Balance", number: true, rare: false },
 ] as const;
