@@ -118,9 +118,9 @@ impl Exporter {
     fn strict(&self) -> Exporter {
         let name = format!("{}/strict", self.name);
         let sample = self.sample.replacen(&format!("{}:", self.name), &format!("{name}:"), 1);
-        let option = "      encoding: json\n";
+        let option = "        encoding: json\n";
         assert!(sample.contains(option), "{sample}");
-        Exporter { name, sample: sample.replace(option, &format!("{option}      success: {{body: '^$'}}\n")) }
+        Exporter { name, sample: sample.replace(option, &format!("{option}        success: {{body: '^$'}}\n")) }
     }
 }
 
@@ -187,7 +187,7 @@ fn without_variables(line: &str) -> String {
 }
 
 /// Name of a signal and its letter in marks.
-const SIGNALS: [(&str, u8); 3] = [("metrics", b'm'), ("logs", b'l'), ("traces", b't')];
+pub(super) const SIGNALS: [(&str, u8); 3] = [("metrics", b'm'), ("logs", b'l'), ("traces", b't')];
 
 /// A request with these records of one signal.
 fn request(signal: &str, marks: &[Mark]) -> Json {
@@ -327,7 +327,11 @@ impl Subject {
         let (met, took) = (self.liar.faulted(), begun.elapsed().as_secs_f64());
         let met =
             if has_met || fault == Fault::None { met.to_string() } else { "never, its protocol has none".to_owned() };
-        let swallowed = if swallowed > 0 { format!(", {swallowed} taken for delivered") } else { String::new() };
+        let swallowed = match swallowed {
+            0 => String::new(),
+            count if self.name.ends_with("/strict") => format!(", {count} swallowed and sent again"),
+            count => format!(", {count} taken for delivered"),
+        };
         format!(
             "  {fault:?}: met {met}, {duplicates} records twice{swallowed}, {} dead letters, {took:.1} s\n",
             bad.len()
@@ -446,11 +450,7 @@ async fn meets_every_fault(exporter: Exporter) -> String {
 }
 
 /// Exporters that send to no URL, and what tries their faults instead.
-const OWN_TESTS: [(&str, &str); 3] = [
-    ("kafka", "tests/all/kafka.rs, and the mock cluster in integrations/streaming"),
-    ("file", "local.rs"),
-    ("console", "local.rs"),
-];
+const OWN_TESTS: [(&str, &str); 3] = [("kafka", "faults_kafka.rs"), ("file", "local.rs"), ("console", "local.rs")];
 
 #[test]
 fn every_exporter_delivers_everything_through_every_fault_and_keeps_what_is_refused() {

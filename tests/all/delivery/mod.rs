@@ -6,6 +6,7 @@ pub mod oracle;
 
 mod cli;
 mod faults;
+mod faults_kafka;
 mod full_disk;
 mod kill;
 mod local;

@@ -1,6 +1,8 @@
 //! A Kafka broker that can be killed and started again on the same ports with the same data, and Kafka's own
 //! client beside it.
 
+pub mod wire;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +12,7 @@ use tempfile::TempDir;
 
 use super::process::Process;
 use super::{free_port, seconds, wait_for};
+use wire::Wire;
 
 /// The password of the user `weir` at [`Broker::sasl_address`].
 pub const PASSWORD: &str = "right-password-of-the-test";
@@ -20,6 +23,8 @@ pub struct Broker {
     folder: TempDir,
     port: u16,
     sasl_port: u16,
+    /// Where the broker listens behind the wire, and where the wire does.
+    behind_wire: (u16, u16),
     process: Process,
 }
 
@@ -44,12 +49,17 @@ impl Broker {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (port, sasl_port, controller) = (free_port(), free_port(), free_port());
         let logs = folder.path().join("logs");
+        let behind_wire = (free_port(), free_port());
         let listeners = format!("PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl_port}");
+        let (behind, wire) = behind_wire;
         let properties = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners={listeners},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners={listeners}\n\
+             listeners={listeners},WIRE://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners={listeners},WIRE://127.0.0.1:{wire}\n\
              controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,WIRE:PLAINTEXT,SASL:SASL_PLAINTEXT\n\
+             authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+             super.users=User:ANONYMOUS\nallow.everyone.if.no.acl.found=true\n\
              sasl.enabled.mechanisms=PLAIN\n\
              listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_weir=\"{PASSWORD}\";\n\
              log.dirs={}\nauto.create.topics.enable=false\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
@@ -64,7 +74,7 @@ impl Broker {
             .expect("java runs");
         assert!(formatted.status.success(), "{}", super::weir::said(&formatted));
         let process = Self::launch(program, folder.path());
-        let broker = Broker { program: program.to_owned(), folder, port, sasl_port, process };
+        let broker = Broker { program: program.to_owned(), folder, port, sasl_port, behind_wire, process };
         broker.is_ready().await;
         broker
     }
@@ -88,6 +98,12 @@ impl Broker {
     /// Where it wants user and password.
     pub fn sasl_address(&self) -> String {
         format!("127.0.0.1:{}", self.sasl_port)
+    }
+
+    /// A wire to it, and the address of its near end.
+    pub async fn wire(&self) -> (Wire, String) {
+        let (behind, wire) = self.behind_wire;
+        (Wire::start(wire, behind).await, format!("127.0.0.1:{wire}"))
     }
 
     /// Ends it at once.
@@ -122,6 +138,29 @@ impl Broker {
     pub fn create(&self, topics: &str, partitions: u32, settings: &[&str]) {
         let partitions = partitions.to_string();
         self.tool("create", &[&[topics, &partitions], settings].concat());
+    }
+
+    /// Runs one of Kafka's own commands.
+    fn admin(&self, class: &str, arguments: &[&str]) {
+        let output = java(&self.program, self.folder.path())
+            .args([class, "--bootstrap-server", &self.address()])
+            .args(arguments)
+            .output()
+            .expect("java runs");
+        assert!(output.status.success(), "{class} {arguments:?}: {}", super::weir::said(&output));
+    }
+
+    /// Changes a setting of a topic, `NAME=VALUE`.
+    pub fn set(&self, topic: &str, setting: &str) {
+        let alter = ["--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", setting];
+        self.admin("kafka.admin.ConfigCommand", &alter);
+    }
+
+    /// Forbids the user `weir` to write to a topic, or no longer.
+    pub fn forbid(&self, topic: &str, is_forbidden: bool) {
+        let (how, more): (_, &[&str]) = if is_forbidden { ("--add", &[]) } else { ("--remove", &["--force"]) };
+        let rule = [how, "--deny-principal", "User:weir", "--operation", "Write", "--topic", topic];
+        self.admin("kafka.admin.AclCommand", &[&rule, more].concat());
     }
 
     /// Everything that is in some topics.

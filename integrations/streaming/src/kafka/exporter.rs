@@ -177,7 +177,7 @@ Kerberos and OAUTHBEARER are not. librdkafka offers no Avro and no schema regist
 **Troubleshooting.** `not delivered in time: HOST:PORT ...: Connection refused`: nothing listens there. If the name is one that you did not
 configure, it is what the broker calls itself: set `advertised.listeners` there. `not delivered in time: ... Disconnected while requesting
 ApiVersion`: the broker wants TLS or credentials. `options` takes everything of librdkafka's CONFIGURATION.md that Weir does not set itself;
-`options: {debug: "broker,msg"}` shows in the log what it does (with `RUST_LOG=debug`).
+`options: {debug: "broker,msg"}` shows in the log what it does (with `WEIR_LOG=debug`).
 "#,
     sample: r#"kafka:
   brokers:

@@ -98,11 +98,19 @@ pub(super) fn outcome(
         let mut class = class(failure.code);
         let mut why = words(failure.code, &failure.topic);
         // A message that waits for a connection times out; why there was none is said elsewhere.
-        if let Some(trouble) = trouble.filter(|_| failure.code == Code::MessageTimedOut) {
-            why = format!("{why}: {}", trouble.reason);
-            if self::class(trouble.code) == Class::Unauthorized {
-                class = Class::Unauthorized;
+        match trouble {
+            Some(trouble) if failure.code == Code::MessageTimedOut => {
+                why = format!("{why}: {}", trouble.reason);
+                if self::class(trouble.code) == Class::Unauthorized {
+                    class = Class::Unauthorized;
+                }
             }
+            // librdkafka looks for a topic for 30 s before it says that there is none.
+            None if failure.code == Code::MessageTimedOut => {
+                why =
+                    format!("{why}: does topic `{}` have a leader, and is it there? `weir check` tells", failure.topic);
+            }
+            _ => {}
         }
         if class == Class::TooLarge && failure.positions.len() < 2 {
             class = Class::Refused;
@@ -182,6 +190,8 @@ mod tests {
         let away = Trouble { code: Code::BrokerTransportFailure, reason: "10.0.0.5:9092: refused".to_owned() };
         let Outcome::Later { why, .. } = outcome(1, &timed_out, Vec::new(), Some(&away)) else { panic!("later") };
         assert!(why.contains("10.0.0.5:9092"), "{why}");
+        let Outcome::Later { why, .. } = outcome(1, &timed_out, Vec::new(), None) else { panic!("later") };
+        assert!(why.contains(&format!("topic `{}`", timed_out[0].topic)), "{why}");
         let wrong = Trouble { code: Code::Authentication, reason: "10.0.0.5:9092: invalid".to_owned() };
         assert!(matches!(outcome(1, &timed_out, Vec::new(), Some(&wrong)), Outcome::Unauthorized { .. }));
     }
