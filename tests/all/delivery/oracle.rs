@@ -135,31 +135,17 @@ pub fn check_order(backend: &str, arrivals: &[Numbered]) {
     }
 }
 
-/// A kill, by what had arrived at a backend.
-#[derive(Clone, Copy, Debug)]
-pub struct Killed {
-    /// Arrivals of which the log of the queue must have known by then that they were delivered.
-    pub known: usize,
-    /// All arrivals until then.
-    pub all: usize,
-}
-
-/// How many arrivals had arrived before on the same way, for each kill after which they came again. What was
-/// known to be delivered does not come again.
-pub fn repeats(backend: &str, arrivals: &[Numbered], kills: &[Killed]) -> Vec<usize> {
+/// How many arrivals had arrived before on the same way, for each kill after which they came again. A kill is
+/// how many arrivals there were when it was done.
+pub fn repeats(backend: &str, arrivals: &[Numbered], kills: &[usize]) -> Vec<usize> {
     let mut last = BTreeMap::new();
     let mut repeats = vec![0; kills.len()];
     for (at, arrival) in arrivals.iter().enumerate() {
         let Some(before) = last.insert(*arrival, at) else { continue };
-        let kill = kills.partition_point(|kill| kill.all <= before);
-        let Some(killed) = kills.get(kill).filter(|kill| kill.all <= at) else {
-            panic!("{backend}: {arrival:?} arrived twice, at {before} and {at}, without a kill between");
-        };
-        let Killed { known, all } = killed;
+        let kill = kills.partition_point(|kill| *kill <= before);
         assert!(
-            before >= *known,
-            "{backend}: {arrival:?} arrived at {before} and again at {at}; at the kill between, {known} of {all} arrivals \
-             were known to be delivered"
+            kills.get(kill).is_some_and(|kill| *kill <= at),
+            "{backend}: {arrival:?} arrived twice, at {before} and {at}, without a kill between"
         );
         repeats[kill] += 1;
     }

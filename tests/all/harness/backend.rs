@@ -160,6 +160,13 @@ impl Backend {
         later.checked_sub(1).map_or(0, |last| times[last].1)
     }
 
+    /// The records of the largest request that was taken.
+    pub fn largest_request(&self) -> usize {
+        let times = self.shared.times.lock().expect("nobody panics with it");
+        let counts = times.iter().map(|(_, count)| *count);
+        counts.clone().zip([0].into_iter().chain(counts)).map(|(now, before)| now - before).max().unwrap_or(0)
+    }
+
     /// How many requests with metrics came.
     pub fn requests_with_metrics(&self) -> u64 {
         self.shared.requests_with_metrics.load(Ordering::Relaxed)
