@@ -8,6 +8,9 @@ mkdir -p bench/results
 "$bench" duel "${RECORDS:-1000000}" | tee bench/results/otlp.md
 "$bench" limits | tee bench/results/limits.md
 "$bench" delivery "${RECORDS_DELIVERY:-1000000}" "${SECONDS_STALL:-30}" # writes delivery.md and delivery.json
+"$bench" isolation "${RECORDS_ISOLATION:-1000000}" "${ROUNDS_ISOLATION:-9}" # writes isolation.md
+if command -v perf >/dev/null; then "$bench" profile "${RECORDS_PROFILE:-3000000}" # writes profile/
+else echo "SKIPPED the profile: perf is missing"; fi
 "$bench" idle "${SECONDS_IDLE:-300}" | tee bench/results/idle.md
 "$bench" fleet "${AGENTS:-500}" "${SECONDS_FLEET:-120}" | tee bench/results/fleet.md
 if [ -e tests/browser/node_modules/playwright-core ] && command -v chromium >/dev/null; then

@@ -13,20 +13,28 @@ use std::process::{Command, Stdio};
 const LEAST_PERCENT: f64 = 1.0;
 /// Functions in the list.
 const FUNCTIONS: usize = 25;
-/// Names that begin so only lead to others: the standard library, the runtime, combinators.
-const PLUMBING: [&str; 11] = [
+/// Names that begin so only lead to others: the standard library, the runtime, combinators, layers.
+const PLUMBING: [&str; 17] = [
     "std::",
     "core::",
     "alloc::",
     "tokio::",
+    "tokio_util::",
     "futures_util::",
+    "axum::",
+    "tower::",
+    "tower_http::",
+    "mio::",
+    "http::",
+    "hyper_util::",
     "start_thread",
     "clone",
     "_start",
-    "main",
     "__libc_start",
-    "tracing",
+    "F::",
 ];
+/// Stacks that take less are one line together, in percent.
+const LEAST_FOLDED_PERCENT: f64 = 0.1;
 /// Files whose inlined functions have a name in a stack.
 const OWN_FILES: [&str; 2] = ["/crates/", "/integrations/"];
 
@@ -67,9 +75,16 @@ impl Flame {
         self.samples
     }
 
-    /// One line per stack, as flame graph programs read it.
+    /// One line per stack, as flame graph programs read it; rare ones are summed up.
     pub fn folded(&self) -> String {
-        self.stacks.iter().map(|(stack, count)| format!("{} {count}\n", stack.join(";"))).collect()
+        let is_rare = |count: u64| self.percent(count) < LEAST_FOLDED_PERCENT;
+        let often = self.stacks.iter().filter(|(_, count)| !is_rare(**count));
+        let mut text: String = often.map(|(stack, count)| format!("{} {count}\n", stack.join(";"))).collect();
+        let rare: u64 = self.stacks.values().filter(|count| is_rare(**count)).sum();
+        if rare > 0 {
+            let _ = writeln!(text, "(stacks below {LEAST_FOLDED_PERCENT} %) {rare}");
+        }
+        text
     }
 
     /// The stacks as a tree; what always comes together stands in one line.
@@ -153,7 +168,7 @@ fn sample(text: &str) -> Option<(&str, Vec<Frame<'_>>)> {
 fn readable(frames: &[Frame<'_>], inlined: &HashMap<u64, Vec<String>>) -> Vec<String> {
     let mut stack: Vec<String> = Vec::new();
     let is_kernel = |frame: &Frame<'_>| frame.object.starts_with("[kernel");
-    let call = frames.iter().filter(|frame| is_kernel(frame)).find_map(|frame| entry(frame.symbol));
+    let call = entry(frames.iter().filter(|frame| is_kernel(frame)).map(|frame| frame.symbol));
     for frame in frames.iter().rev().filter(|frame| !is_kernel(frame)) {
         stack.extend(inlined.get(&frame.address).into_iter().flatten().rev().cloned());
         if !inlined.contains_key(&frame.address) && frame.symbol != "[unknown]" {
@@ -161,24 +176,30 @@ fn readable(frames: &[Frame<'_>], inlined: &HashMap<u64, Vec<String>>) -> Vec<St
         }
     }
     if let Some(top) = frames.first().filter(|frame| is_kernel(frame)) {
-        stack.push(format!("[kernel] {}", call.unwrap_or_else(|| "interrupt".to_owned())));
+        stack.push(format!("[kernel] {call}"));
         stack.push(format!("[kernel] {}", top.symbol));
     }
     stack.dedup();
     stack
 }
 
-/// How the kernel was entered.
-fn entry(symbol: &str) -> Option<String> {
-    match symbol {
-        "asm_exc_page_fault" | "exc_page_fault" => Some("page fault".into()),
-        other => other.strip_prefix("__x64_sys_").map(str::to_owned),
+/// How the kernel was entered: the system call, or what else; from its functions, the one at the top first.
+fn entry<'a>(symbols: impl Iterator<Item = &'a str>) -> String {
+    let mut above = "syscall";
+    for symbol in symbols {
+        match symbol {
+            "do_syscall_64" => return above.trim_start_matches("__x64_sys_").trim_start_matches("do_").to_owned(),
+            "asm_exc_page_fault" | "exc_page_fault" => return "page fault".into(),
+            other => above = other,
+        }
     }
+    "interrupt".into()
 }
 
 fn is_plumbing(name: &str) -> bool {
     let name = name.trim_start_matches(['<', '&']);
-    PLUMBING.iter().any(|plumbing| name.starts_with(plumbing))
+    // Closures of generic functions have names with blanks.
+    name.contains(' ') || PLUMBING.iter().any(|plumbing| name.starts_with(plumbing))
 }
 
 /// A name without what is generic in it: `<A as B>::f` becomes `A::f`, `A<B>::f` becomes `A::f`.
@@ -211,8 +232,8 @@ fn clean(symbol: &str) -> String {
     }
 }
 
-/// The functions at every address, the innermost first; those of other files than ours only where they
-/// are not inlined.
+/// The functions at every address, the innermost first; of other files than ours only those that are not
+/// inlined, and no closures.
 fn inlined(program: &Path, addresses: impl Iterator<Item = u64>) -> HashMap<u64, Vec<String>> {
     let Some(shift) = code_shift(program) else { return HashMap::new() };
     let mut addresses: Vec<u64> = addresses.collect();
@@ -229,13 +250,20 @@ fn inlined(program: &Path, addresses: impl Iterator<Item = u64>) -> HashMap<u64,
             continue;
         }
         let (Some(address), Some(place)) = (at, lines.next()) else { break };
+        if line == "??" {
+            continue;
+        }
         let is_outermost = lines.peek().is_none_or(|next| next.starts_with("0x"));
+        let is_own = OWN_FILES.iter().any(|own| place.contains(own));
         let names = found.entry(address).or_default();
-        if is_outermost {
-            names.extend(Some(clean(without_hash(line))).filter(|name| !is_plumbing(name) && name != "??"));
-        } else if OWN_FILES.iter().any(|own| place.contains(own)) {
+        let mut name = clean(without_hash(line));
+        if !name.contains("::") && is_own {
             let file = place.rsplit('/').next().and_then(|file| file.split('.').next()).unwrap_or_default();
-            names.push(format!("{file}::{}", clean(line)));
+            name = format!("{file}::{name}");
+        }
+        let is_closure = name.rsplit("::").next().is_none_or(|last| last.starts_with('{'));
+        if name.contains("::") && (is_outermost || is_own) && !is_closure && !is_plumbing(&name) {
+            names.push(name);
         }
     }
     found
@@ -288,7 +316,8 @@ mod tests {
     const SCRIPT: &str = "\
 worker
 \tffffffff815a3b90 copy_from_user ([kernel.kallsyms])
-\tffffffff81712072 __x64_sys_writev ([kernel.kallsyms])
+\tffffffff81712072 do_writev ([kernel.kallsyms])
+\tffffffff821ef691 do_syscall_64 ([kernel.kallsyms])
 \t           fed0a writev (/usr/lib/libc.so.6)
 \t         1c4d52b weir_pipeline::queue::durable::writer::write (/weir)
 \t         1ccfc6f core::ops::function::FnOnce::call_once{{vtable.shim}} (/weir)
