@@ -58,16 +58,18 @@ impl ControlAddress {
     }
 }
 
-/// The folders in which the socket of a process may lie that keeps nothing on the disk: as root that of system
-/// programs (FHS 3.0 §3.15), which a service manager can make for others too, such as systemd with
-/// `RuntimeDirectory=weir`; and that of the user (XDG Base Directory, `XDG_RUNTIME_DIR`).
+/// The folders in which the socket of a process may lie that keeps nothing on the disk: that of the service
+/// (`RUNTIME_DIRECTORY`, systemd.exec(5): `/run/weir` with `RuntimeDirectory=weir`), as root that of system
+/// programs (FHS 3.0 §3.15), and that of the user (XDG Base Directory, `XDG_RUNTIME_DIR`).
 pub fn runtime_folders(data_folder: &Path) -> Vec<PathBuf> {
     let name = std::path::absolute(data_folder).unwrap_or_else(|_| data_folder.to_owned());
     let name = folder_name(&name.to_string_lossy());
-    let system = Some(PathBuf::from("/run"));
-    let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
-    let folders = if nix::unistd::geteuid().is_root() { [system, user] } else { [user, system] };
-    folders.into_iter().flatten().map(|folder| folder.join("weir").join(&name)).collect()
+    let named = |variable: &str| std::env::split_paths(&std::env::var_os(variable)?).find(|path| path.is_absolute());
+    let service = named("RUNTIME_DIRECTORY");
+    let system = Some(PathBuf::from("/run/weir"));
+    let user = named("XDG_RUNTIME_DIR").map(|folder| folder.join("weir"));
+    let others = if nix::unistd::geteuid().is_root() { [system, user] } else { [user, system] };
+    service.into_iter().chain(others.into_iter().flatten()).map(|folder| folder.join(&name)).collect()
 }
 
 /// The open socket; dropped, it is gone.

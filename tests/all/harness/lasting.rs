@@ -105,7 +105,6 @@ impl Lasting {
     fn weir(&self) -> std::process::Command {
         let mut weir = command();
         weir.env("WEIR_DATA", self.data()).env("WEIR_CONFIG", self.config());
-        weir.env("XDG_RUNTIME_DIR", self.folder.path());
         weir
     }
 

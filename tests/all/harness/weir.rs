@@ -41,6 +41,7 @@ pub fn command() -> Command {
     let folders = FOLDERS.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
     let mut command = Command::new(program());
     command.env_remove("WEIR_CONFIG").env_remove("RUST_LOG");
+    command.env("RUNTIME_DIRECTORY", folders.path().join("run"));
     command.env("WEIR_DATA", folders.path().join(NEXT.fetch_add(1, Ordering::Relaxed).to_string()));
     command
 }
