@@ -388,7 +388,10 @@ impl Trial {
         // its source was written again.
         let was_told = |id: &u64| self.fates[id] == Fate::Stored && !doubles.contains(id) && !self.free.contains(id);
         let (told, untold): (Vec<u64>, Vec<u64>) = found.iter().partition(|id| was_told(id) || !self.is_faulty);
-        assert!(told.is_sorted_by(|a, b| a < b), "order: {told:?} of {found:?}");
+        // Where nothing is synced, a crash may leave of what was written again only the first attempt.
+        let is_ordered = told.is_sorted_by(|a, b| a < b);
+        let is_promised = self.options.sync != SyncPolicy::Never || !self.is_faulty;
+        assert!(is_ordered || !is_promised, "order: {told:?} of {found:?}");
         self.free.extend(untold);
         let free = self.free.clone();
         if self.options.sync != SyncPolicy::Never {
