@@ -28,7 +28,7 @@ use weir_pipeline::{Answer, Fault, Intake, Outcome, Refused, memory_budget};
 use crate::backend::{Backend, logs, patient, plan, start};
 
 /// What made an integration, another one for each interval.
-fn identity(interval: &str) -> Identity {
+pub fn identity(interval: &str) -> Identity {
     let text = format!("integrations:\n  internal: {{interval: {interval}}}\n");
     let (settings, problems) = Settings::inspect("weir.yaml", &text, &Environment);
     let input = Input {

@@ -3,39 +3,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use weir_config::{Environment, QueueKind, Settings, SyncPolicy};
+use weir_config::{QueueKind, SyncPolicy};
 use weir_pipeline::Answer;
-use weir_pipeline::itself::KIND;
 use weir_pipeline::ledger::{Counts, Key};
 use weir_pipeline::options::ExportOptions;
-use weir_pipeline::plan::{Identity, Input, Plan};
+use weir_pipeline::plan::Plan;
 use weir_pipeline::storage::{self, StoragePlan};
 
 use crate::backend::{Backend, logs, patient, plan, start};
-
-/// What made an integration, another one for each interval.
-fn identity(folder: &Path, interval: &str) -> Identity {
-    let text = format!("integrations:\n  internal: {{interval: {interval}}}\n");
-    let (settings, problems) = Settings::inspect("weir.yaml", &text, &Environment);
-    let input = Input {
-        file: "weir.yaml",
-        settings: &settings,
-        problems,
-        kinds: &[KIND],
-        planned: &[],
-        added: &[],
-        resource: Vec::new(),
-        data_folder: folder.into(),
-        control: Default::default(),
-    };
-    Plan::new(input).unwrap().identities.remove("internal").unwrap()
-}
+use crate::change::identity;
 
 /// A plan of one exporter with a queue of that kind.
 fn with_queue(folder: &Path, queue: QueueKind, interval: &str) -> Plan {
     let options = ExportOptions { queue: Some(queue), ..patient() };
     let mut plan = plan(vec![("one", options, Backend::scripted([]))]);
-    plan.identities.insert(Arc::from("one"), identity(folder, interval));
+    plan.identities.insert(Arc::from("one"), identity(interval));
     plan.storage = Some(StoragePlan {
         folder: folder.to_owned(),
         is_wanted: true,
